@@ -1,0 +1,466 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+What a plugin author implements, and what a plugin is handed.
+
+Wherever a method's result is awaited, a coroutine, a
+L{Deferred<twisted.internet.defer.Deferred>} or a plain value will do.  All
+times are in seconds.  An exception that is no L{SOCKSError
+<twisted_socks5.errors.SOCKSError>} is taken for a defect of the plugin: it is
+logged with the plugin's name, and the session is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    import socket
+    from ipaddress import IPv4Address, IPv6Address
+    from typing import TypeAlias
+
+    from OpenSSL.crypto import X509
+    from twisted.internet.interfaces import IProtocol, ITransport
+
+    from twisted_socks5.addresses import Address
+    from twisted_socks5.authenticators import Authenticated, Identity
+    from twisted_socks5.policy import Decision
+
+    Check: TypeAlias = Callable[[Address], Awaitable[None]]
+    """
+    Asks whether an address (an IP, never a name) may be dialled, listened for
+    or sent to: returns if so, raises
+    L{ConnectionNotAllowed<twisted_socks5.errors.ConnectionNotAllowed>} if not.
+    """
+
+
+# -- authentication (RFC 1928, section 3) -------------------------------------
+
+
+class IExchange(Interface):
+    """
+    An authenticator's conversation with one client.
+    """
+
+    peer: Address = Attribute(
+        "Where the client is; behind a PROXY header, what that says."
+    )
+    listener: str = Attribute("The address that the client connected to, as text.")
+    certificate: X509 | None = Attribute(
+        "The client's TLS certificate, where it showed one that was verified."
+    )
+
+    def readExactly(count: int) -> Awaitable[bytes]:
+        """
+        Read so many bytes.
+
+        @return: The bytes, once they have all come.
+        @raise StreamEnded: The client closed before.
+        """
+
+    def readMessage(parse: Callable[[bytes], tuple[Any, int] | None]) -> Awaitable[Any]:
+        """
+        Read a message whose length its own bytes tell.
+
+        @param parse: Given the bytes so far, returns the message and how many
+            of them it took, or L{None} while there are too few, or raises
+            L{MalformedMessage<twisted_socks5.errors.MalformedMessage>}.
+        @return: The message.
+        @raise StreamEnded: The client closed before.
+        """
+
+    def write(data: bytes) -> None:
+        """
+        Send bytes to the client.
+        """
+
+
+class IAuthenticator(Interface):
+    """
+    One authentication method.
+    """
+
+    method: int = Attribute("The METHOD octet, 00 to FE.")
+    strength: int = Attribute(
+        "The higher, the rather chosen among the methods that the client "
+        "offers.  Ours: none 0, username 10."
+    )
+    failureReply: bytes = Attribute(
+        "What a client is sent last when L{authenticate} raises, or runs out "
+        "of time while it is not the client's turn."
+    )
+
+    def isAvailable(exchange: IExchange) -> bool:
+        """
+        Whether this method can be used with this client at all, asked before
+        it is chosen.  Nothing may be read or written yet.
+        """
+
+    def authenticate(exchange: IExchange) -> Awaitable[Authenticated]:
+        """
+        Hold the conversation that the method calls for, after the server has
+        chosen it.
+
+        @return: Who the client is.
+        @raise AuthenticationFailed: The client is not let in.
+        """
+
+
+class IStreamLayer(Interface):
+    """
+    Protection of everything after the authentication, such as GSSAPI's
+    (RFC 1961): it slides under the conversation.
+    """
+
+    def wrap(data: bytes) -> bytes:
+        """
+        What goes on the wire for these bytes.
+        """
+
+    def unwrap(data: bytes) -> Iterator[bytes]:
+        """
+        What came of these bytes from the wire, which may begin and end
+        anywhere.  Yields all that is good, then raises if something is not.
+        """
+
+    def eof() -> None:
+        """
+        No more bytes will come.
+
+        @raise SOCKSError: They ended amid something.
+        """
+
+    def wrapDatagram(data: bytes) -> bytes:
+        """
+        What goes on the wire for one whole datagram, header included.
+        """
+
+    def unwrapDatagram(data: bytes) -> bytes:
+        """
+        The datagram, header included, that came of one from the wire.
+
+        @raise SOCKSError: It is not good, and is to be dropped.
+        """
+
+
+# -- policy -------------------------------------------------------------------
+
+
+class ISession(Interface):
+    """
+    The facts of one client's session, as far as they are known by now.
+    """
+
+    number: int = Attribute("Counts from 1 in each factory.")
+    client: Address = Attribute("Where the client is.")
+    listener: str = Attribute("The address that the client connected to, as text.")
+    identity: Identity | None = Attribute("Who it is, once authenticated.")
+    state: str = Attribute(
+        "One of the values of L{State<twisted_socks5.server.session.State>}."
+    )
+    command: int | None = Attribute("The CMD octet, once requested.")
+    target: Address | None = Attribute("What was asked for, as normalised.")
+    dialled: Address | None = Attribute("The address that it came to be.")
+    reply: int | None = Attribute("The REP octet that was sent.")
+    decision: Decision | None = Attribute("What the policy said.")
+    started: float = Attribute("When it was accepted, in seconds of the epoch.")
+    seconds: float = Attribute("How long it has lasted.")
+    bytesUp: int = Attribute("Payload bytes from the client.")
+    bytesDown: int = Attribute("Payload bytes to the client.")
+    reason: str = Attribute("Why it ended; empty while it lives.")
+
+    def end(reason: str) -> None:
+        """
+        End the session now, whatever it is doing.
+
+        @param reason: Why, for the log.
+        """
+
+
+class IRequest(Interface):
+    """
+    What a client asks for (RFC 1928, section 4), for a policy to judge.
+    """
+
+    command: int = Attribute("The CMD octet.")
+    destination: Address = Attribute(
+        "DST.ADDR and DST.PORT, as normalised: an ATYP 03 that spells an IP "
+        "is that IP; a name is in lower case, without its trailing dot."
+    )
+    raw: bytes = Attribute("DST.ADDR as it was sent, without ATYP and length.")
+    client: Address = Attribute("Where the client is.")
+    identity: Identity = Attribute("Who it is.")
+    listener: str = Attribute("The address that the client connected to, as text.")
+    session: ISession = Attribute("The session that it is made in.")
+
+
+class IConnectPolicy(Interface):
+    """
+    The ruleset of RFC 1928, section 6: who may go where.
+
+    A policy that raises, that returns something else than a decision, or that
+    takes longer than its deadline has denied.
+    """
+
+    def decide(request: IRequest) -> Awaitable[Decision] | Decision:
+        """
+        Judge a request as it was made, once, before any look-up.
+        """
+
+    def checkAddress(
+        request: IRequest, address: Address
+    ) -> Awaitable[Decision] | Decision:
+        """
+        Judge an address that the request comes down to: one that would be
+        dialled, a BIND's peer, the destination of a datagram.  Only addresses
+        that were allowed are used.
+
+        @param address: An IP address and a port.
+        @return: To allow or to deny; never another route.
+        """
+
+
+# -- routes -------------------------------------------------------------------
+
+
+class IOutbound(Interface):
+    """
+    A connection to a destination that has accepted, and that nothing was read
+    from yet.  Either L{attach} or L{detachSocket} takes it over, once.
+    """
+
+    local: Address = Attribute("Our end: the BND of the reply.")
+    peer: Address | None = Attribute(
+        "The destination's end, where this host knows it."
+    )
+
+    def attach(protocol: IProtocol) -> ITransport:
+        """
+        Give the connection to a protocol, which is told by C{makeConnection}.
+        """
+
+    def detachSocket() -> socket.socket | None:
+        """
+        Give the bare, connected, non-blocking socket away, where there is one.
+        """
+
+    def abort() -> None:
+        """
+        Close a connection that nobody took over.
+        """
+
+
+class IListening(Interface):
+    """
+    A port that waits for one peer to connect (BIND).
+    """
+
+    local: Address = Attribute("Where the peer is to connect to.")
+
+    def accept() -> Awaitable[IOutbound]:
+        """
+        Wait for the peer.  Cancelling closes the port, and so does success.
+        """
+
+
+class IRoute(Interface):
+    """
+    A way out to destinations.
+
+    What a route cannot do raises
+    L{CommandNotSupported<twisted_socks5.errors.CommandNotSupported>}.
+    """
+
+    resolvesNames: bool = Attribute(
+        "Whether names are looked up on this host, so that addresses are "
+        "judged here; else the far end of the route does."
+    )
+
+    def connect(target: Address, check: Check) -> Awaitable[IOutbound]:
+        """
+        Connect to a destination.
+
+        @param check: Must be awaited for each address before it is dialled.
+        @return: The connection, once the destination has accepted.
+        @raise ReplyError: What to tell the client.
+        """
+
+    def listen(expected: Address, check: Check) -> Awaitable[IListening]:
+        """
+        Listen for a connection from C{expected} (BIND).
+        """
+
+    def datagrams(check: Check) -> Awaitable[Any]:
+        """
+        Open a way for datagrams (UDP ASSOCIATE).
+        """
+
+
+# -- commands -----------------------------------------------------------------
+
+
+class ICommandSession(ISession):
+    """
+    A session as the command that it runs sees it.
+    """
+
+    route: IRoute = Attribute("The way out that the policy decided for.")
+
+    def check(address: Address) -> Awaitable[None]:
+        """
+        Ask the policy about an address that this session's request comes down
+        to; our own listeners are never allowed.
+
+        @raise ConnectionNotAllowed: It is denied.
+        """
+
+    def sendReply(reply: int, bound: Address | None = None) -> None:
+        """
+        Send a reply (RFC 1928, section 6).
+
+        @param reply: The REP octet.
+        @param bound: BND.ADDR and BND.PORT: an IP address.  Without it they
+            are zeros.
+        """
+
+    def relay(outbound: IOutbound) -> None:
+        """
+        Join the client with a destination, both ways, until both have closed;
+        what the client has sent meanwhile goes first.  The session ends when
+        that ends, and C{run} may return.
+        """
+
+
+class ICommand(Interface):
+    """
+    What a CMD octet does.
+    """
+
+    code: int = Attribute("The CMD octet.")
+
+    def run(session: ICommandSession, request: IRequest) -> Awaitable[None]:
+        """
+        Do what the client requests, which the policy has allowed.
+
+        It is cancelled when the client goes away; then it must undo whatever
+        it had begun.  When it returns, the session ends, unless it was handed
+        to L{relay<ICommandSession.relay>}.
+
+        @raise ReplyError: What to tell the client; the session is then closed.
+        """
+
+
+# -- relay --------------------------------------------------------------------
+
+
+class ITunnel(Interface):
+    """
+    A client and a destination, joined.
+    """
+
+    bytesUp: int = Attribute("Bytes from the client.")
+    bytesDown: int = Attribute("Bytes to the client.")
+
+    def abort() -> None:
+        """
+        Cut both ends now.
+        """
+
+
+# -- plugin factories, found by twisted.plugin.getPlugins ------------------------
+
+
+class IPluginFactory(Interface):
+    """
+    What all the factories below have.  Arguments come from the command line
+    (C{NAME:ARGUMENT:KEY=VALUE}) as L{str}; what is made may also provide
+    L{IService<twisted.application.service.IService>}, and is then started and
+    stopped with the server.
+    """
+
+    name: str = Attribute("What it is called on the command line.")
+    help: str = Attribute("What it does, in a few lines.")
+    argumentHelp: str = Attribute("Its arguments, in one line; may be empty.")
+
+
+class IAuthenticatorFactory(IPluginFactory):
+    """
+    Makes an authentication method.
+    """
+
+    def generate(reactor: Any, *args: str, **kwargs: str) -> IAuthenticator:
+        """
+        @raise ValueError: The arguments are wrong; the text says which and
+            what was expected.
+        """
+
+
+class IPolicyFactory(IPluginFactory):
+    """
+    Makes a policy.
+    """
+
+    def generate(reactor: Any, *args: str, **kwargs: str) -> IConnectPolicy:
+        """
+        @raise ValueError: The arguments are wrong; the text says which and
+            what was expected.
+        """
+
+
+class IRouteFactory(IPluginFactory):
+    """
+    Makes a route.
+    """
+
+    def generate(reactor: Any, *args: str, **kwargs: str) -> IRoute:
+        """
+        @raise ValueError: The arguments are wrong; the text says which and
+            what was expected.
+        """
+
+
+class ICommandFactory(IPluginFactory):
+    """
+    Makes a command.
+    """
+
+    def generate(reactor: Any, *args: str, **kwargs: str) -> ICommand:
+        """
+        @raise ValueError: The arguments are wrong; the text says which and
+            what was expected.
+        """
+
+
+# -- parts of ours that can be replaced ------------------------------------------
+
+
+class IResolver(Interface):
+    """
+    Looks names up.
+    """
+
+    def resolve(name: str) -> Awaitable[Sequence[IPv4Address | IPv6Address]]:
+        """
+        All addresses of a name, in the order in which to try them.
+        Cancelling leaves nothing behind.
+
+        @param name: As L{Address<twisted_socks5.addresses.Address>} has
+            normalised it.
+        @raise NameNotFound: There are none.
+        @raise TimedOut: Nobody answered in time.
+        """
+
+
+class IAccessLog(Interface):
+    """
+    Is told of each session that has ended, or was refused.
+    """
+
+    def sessionEnded(session: ISession) -> None:
+        """
+        Write it down.
+        """
