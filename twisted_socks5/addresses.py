@@ -2,16 +2,22 @@
 # See LICENSE for details.
 
 """
-Addresses of destinations and clients.
+Addresses of destinations and clients, and what an address is.
 """
 
 from __future__ import annotations
 
+import errno
 import socket
-from ipaddress import IPv4Address, IPv6Address
-from typing import TypeAlias
+from enum import Enum
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any, TypeAlias
 
 import attrs
+from twisted.internet.address import IPv4Address as TCP4Address
+from twisted.internet.address import IPv6Address as TCP6Address
+from twisted.internet.interfaces import IAddress
 
 from twisted_socks5.errors import InvalidName
 
@@ -46,13 +52,18 @@ class Address:
         if len(raw) > 254 or not all(0x21 <= octet <= 0x7E for octet in raw):
             raise InvalidName("not a host name")
         name = raw.decode("ascii").lower()
-        for family, ip in ((socket.AF_INET, IPv4Address), (socket.AF_INET6, IPv6Address)):
+        for family, ip in (
+            (socket.AF_INET, IPv4Address),
+            (socket.AF_INET6, IPv6Address),
+        ):
             try:
                 return cls(ip(socket.inet_pton(family, name)), port)
             except OSError:
                 continue
         name = name.removesuffix(".")
-        if len(name) > 253 or not all(1 <= len(label) <= 63 for label in name.split(".")):
+        if len(name) > 253 or not all(
+            1 <= len(label) <= 63 for label in name.split(".")
+        ):
             raise InvalidName("not a host name")
         return cls(name, port)
 
@@ -70,3 +81,185 @@ class Address:
 
 
 UNIX_CLIENT = Address("unix", 0)
+
+
+def fromSocketName(name: tuple[Any, ...]) -> Address:
+    """
+    What C{getsockname} and C{getpeername} tell of an Internet socket, without
+    the scope of a link-local address, which is this host's affair.
+    """
+    return Address(ip_address(name[0].partition("%")[0]), name[1])
+
+
+def addressOf(address: IAddress) -> Address:
+    """
+    An address of Twisted's as one of ours; any that is not of the Internet is
+    a UNIX socket's.
+    """
+    if isinstance(address, TCP4Address | TCP6Address):
+        return fromSocketName((address.host, address.port))
+    return UNIX_CLIENT
+
+
+class Kind(Enum):
+    """
+    What an address is, by the names that operators use.
+    """
+
+    LOOPBACK = "loopback"
+    LINK_LOCAL = "link-local"
+    METADATA = "metadata"
+    UNSPECIFIED = "unspecified"
+    MULTICAST = "multicast"
+    RESERVED = "reserved"
+    PRIVATE = "private"
+    GLOBAL = "global"
+
+
+# From the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890), the
+# IPv4 and IPv6 Multicast Address Space Registries and the IPv6 Global Unicast
+# Address Assignments; the metadata addresses from the clouds' own manuals.
+# The first range that an address is in tells its kind.
+_IPV4_KINDS: tuple[tuple[str, Kind], ...] = (
+    ("169.254.169.254/32", Kind.METADATA),  # AWS, Azure, Google and others
+    ("169.254.170.2/32", Kind.METADATA),  # AWS, containers
+    ("169.254.170.23/32", Kind.METADATA),  # AWS, pods
+    ("168.63.129.16/32", Kind.METADATA),  # Azure
+    ("100.100.100.200/32", Kind.METADATA),  # Alibaba
+    ("192.0.0.192/32", Kind.METADATA),  # Oracle
+    ("0.0.0.0/8", Kind.UNSPECIFIED),  # "this network", RFC 791
+    ("127.0.0.0/8", Kind.LOOPBACK),  # RFC 1122
+    ("169.254.0.0/16", Kind.LINK_LOCAL),  # RFC 3927
+    ("10.0.0.0/8", Kind.PRIVATE),  # RFC 1918
+    ("172.16.0.0/12", Kind.PRIVATE),  # RFC 1918
+    ("192.168.0.0/16", Kind.PRIVATE),  # RFC 1918
+    ("100.64.0.0/10", Kind.PRIVATE),  # shared address space, RFC 6598
+    ("192.0.0.0/24", Kind.RESERVED),  # IETF protocol assignments, RFC 6890
+    ("192.0.2.0/24", Kind.RESERVED),  # documentation, RFC 5737
+    ("198.51.100.0/24", Kind.RESERVED),  # documentation, RFC 5737
+    ("203.0.113.0/24", Kind.RESERVED),  # documentation, RFC 5737
+    ("192.88.99.0/24", Kind.RESERVED),  # 6to4 relays, RFC 7526
+    ("198.18.0.0/15", Kind.RESERVED),  # benchmarking, RFC 2544
+    ("224.0.0.0/4", Kind.MULTICAST),  # RFC 5771
+    ("240.0.0.0/4", Kind.RESERVED),  # RFC 1112; with the limited broadcast
+    ("0.0.0.0/0", Kind.GLOBAL),
+)
+_IPV6_KINDS: tuple[tuple[str, Kind], ...] = (
+    ("fd00:ec2::/32", Kind.METADATA),  # AWS
+    ("fd20:ce::254/128", Kind.METADATA),  # Google
+    ("::/128", Kind.UNSPECIFIED),  # RFC 4291
+    ("::1/128", Kind.LOOPBACK),  # RFC 4291
+    ("fe80::/10", Kind.LINK_LOCAL),  # RFC 4291
+    ("fc00::/7", Kind.PRIVATE),  # unique local, RFC 4193
+    ("fec0::/10", Kind.PRIVATE),  # site-local, deprecated by RFC 3879
+    ("ff00::/8", Kind.MULTICAST),  # RFC 4291
+    ("64:ff9b:1::/48", Kind.PRIVATE),  # local-use translation, RFC 8215
+    ("2001::/23", Kind.RESERVED),  # IETF protocol assignments, RFC 2928
+    ("2001:db8::/32", Kind.RESERVED),  # documentation, RFC 3849
+    ("3fff::/20", Kind.RESERVED),  # documentation, RFC 9637
+    ("2000::/3", Kind.GLOBAL),  # RFC 4291
+    ("::/0", Kind.RESERVED),  # not assigned: discard-only, SRv6 SIDs and others
+)
+
+
+def _compile(
+    table: tuple[tuple[str, Kind], ...],
+) -> tuple[tuple[int, int, Kind], ...]:
+    networks = ((ip_network(text), kind) for text, kind in table)
+    return tuple(
+        (int(network.network_address), int(network.netmask), kind)
+        for network, kind in networks
+    )
+
+
+_RANGES = {4: _compile(_IPV4_KINDS), 6: _compile(_IPV6_KINDS)}
+
+_STRICTEST_FIRST = tuple(Kind)
+"""
+When an address can be read in several ways, the strictest one counts.
+"""
+
+_LOW_32 = 0xFFFFFFFF
+_BROADCAST = IPv4Address(_LOW_32)
+
+
+def _embedded(ip: IPv6Address) -> list[IPv4Address]:
+    """
+    Every IPv4 address that a packet to an IPv6 address may come to.
+    """
+    bits = int(ip)
+    low = bits & _LOW_32
+    top96 = bits >> 32
+    found = []
+    if top96 in (0xFFFF, 0xFFFF0000) or (top96 == 0 and low > 1):
+        # Mapped (RFC 4291), translated (RFC 2765), compatible (RFC 4291).
+        found.append(low)
+    elif top96 == 0x0064FF9B << 64:  # NAT64, RFC 6052
+        found.append(low)
+    elif bits >> 80 == 0x0064FF9B0001:  # NAT64 for local use, RFC 8215
+        # Its prefix may be 48, 56, 64 or 96 bits long (RFC 6052, section 2.2);
+        # bits 64 to 71 are left out of the IPv4 address.
+        high, rest = bits >> 64, bits & ((1 << 56) - 1)
+        whole = (high << 56) | rest
+        readings = [whole >> shift & _LOW_32 for shift in (40, 32, 24)]
+        found += [reading for reading in (*readings, low) if reading]
+    elif bits >> 112 == 0x2002:  # 6to4, RFC 3056
+        found.append(bits >> 80 & _LOW_32)
+    elif bits >> 96 == 0x20010000:  # Teredo, RFC 4380: its server, its client
+        found += [bits >> 64 & _LOW_32, low ^ _LOW_32]
+    if bits >> 32 & 0xFCFFFFFF == 0x00005EFE:  # ISATAP, RFC 5214
+        found.append(low)
+    return [IPv4Address(number) for number in found]
+
+
+@lru_cache(maxsize=4096)
+def kindOf(ip: IPAddress) -> Kind:
+    """
+    What an address is, judged by what it reaches: IPv4 inside IPv6 is that
+    IPv4, and where that can be read in several ways, the strictest counts.
+    """
+    if isinstance(ip, IPv6Address):
+        embedded = _embedded(ip)
+        if embedded:
+            kinds = {kindOf(each) for each in embedded}
+            if _rangeKind(ip) is Kind.PRIVATE:
+                kinds.add(Kind.PRIVATE)
+            return min(kinds, key=_STRICTEST_FIRST.index)
+    return _rangeKind(ip)
+
+
+def _rangeKind(ip: IPAddress) -> Kind:
+    number = int(ip)
+    for network, mask, kind in _RANGES[ip.version]:
+        if number & mask == network:
+            return kind
+    raise AssertionError("the last range has them all")
+
+
+def reached(ip: IPAddress) -> IPAddress:
+    """
+    The address that a connection to another comes to on this host: IPv4 for
+    IPv4-mapped ones, else the same.
+    """
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        return ip.ipv4_mapped
+    return ip
+
+
+def isThisHost(ip: IPAddress) -> bool:
+    """
+    Whether an address is one of this host's own: a socket can be bound to it.
+    When that cannot be found out, it is.
+    """
+    ip = reached(ip)
+    if ip.is_unspecified:
+        return True
+    if ip.is_multicast or ip == _BROADCAST:
+        return False  # a socket can be bound to those, too
+    family = socket.AF_INET6 if isinstance(ip, IPv6Address) else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(ip), 0))
+    except OSError as error:
+        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+    return True

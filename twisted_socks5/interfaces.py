@@ -20,15 +20,15 @@ from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     import socket
-    from ipaddress import IPv4Address, IPv6Address
     from typing import TypeAlias
 
     from OpenSSL.crypto import X509
     from twisted.internet.interfaces import IProtocol, ITransport
 
-    from twisted_socks5.addresses import Address
+    from twisted_socks5.addresses import Address, IPAddress
     from twisted_socks5.authenticators import Authenticated, Identity
     from twisted_socks5.policy import Decision
+    from twisted_socks5.server.stream import ByteStream
 
     Check: TypeAlias = Callable[[Address], Awaitable[None]]
     """
@@ -49,7 +49,7 @@ class IExchange(Interface):
     peer: Address = Attribute(
         "Where the client is; behind a PROXY header, what that says."
     )
-    listener: str = Attribute("The address that the client connected to, as text.")
+    listener: Address = Attribute("The address of ours that the client connected to.")
     certificate: X509 | None = Attribute(
         "The client's TLS certificate, where it showed one that was verified."
     )
@@ -157,13 +157,14 @@ class ISession(Interface):
 
     number: int = Attribute("Counts from 1 in each factory.")
     client: Address = Attribute("Where the client is.")
-    listener: str = Attribute("The address that the client connected to, as text.")
+    listener: Address = Attribute("The address of ours that the client connected to.")
     identity: Identity | None = Attribute("Who it is, once authenticated.")
     state: str = Attribute(
         "One of the values of L{State<twisted_socks5.server.session.State>}."
     )
     command: int | None = Attribute("The CMD octet, once requested.")
     target: Address | None = Attribute("What was asked for, as normalised.")
+    rawTarget: bytes = Attribute("DST.ADDR as it was sent.")
     dialled: Address | None = Attribute("The address that it came to be.")
     reply: int | None = Attribute("The REP octet that was sent.")
     decision: Decision | None = Attribute("What the policy said.")
@@ -194,7 +195,7 @@ class IRequest(Interface):
     raw: bytes = Attribute("DST.ADDR as it was sent, without ATYP and length.")
     client: Address = Attribute("Where the client is.")
     identity: Identity = Attribute("Who it is.")
-    listener: str = Attribute("The address that the client connected to, as text.")
+    listener: Address = Attribute("The address of ours that the client connected to.")
     session: ISession = Attribute("The session that it is made in.")
 
 
@@ -234,9 +235,7 @@ class IOutbound(Interface):
     """
 
     local: Address = Attribute("Our end: the BND of the reply.")
-    peer: Address | None = Attribute(
-        "The destination's end, where this host knows it."
-    )
+    peer: Address | None = Attribute("The destination's end, where this host knows it.")
 
     def attach(protocol: IProtocol) -> ITransport:
         """
@@ -279,6 +278,11 @@ class IRoute(Interface):
         "Whether names are looked up on this host, so that addresses are "
         "judged here; else the far end of the route does."
     )
+
+    def boundTo(address: IPAddress) -> IRoute:
+        """
+        The same route, going out from an address of this host.
+        """
 
     def connect(target: Address, check: Check) -> Awaitable[IOutbound]:
         """
@@ -371,6 +375,28 @@ class ITunnel(Interface):
         """
 
 
+class IRelay(Interface):
+    """
+    Joins clients with destinations.
+    """
+
+    def join(
+        transport: Any,
+        stream: ByteStream,
+        outbound: IOutbound,
+        ended: Callable[[str], None],
+    ) -> ITunnel:
+        """
+        Carry bytes both ways until both sides have closed.
+
+        @param transport: Where bytes for the client go.
+        @param stream: Where bytes of the client come from; those that have
+            come before go first.
+        @param outbound: The destination.
+        @param ended: Called once when both ends are closed, with the reason.
+        """
+
+
 # -- plugin factories, found by twisted.plugin.getPlugins ------------------------
 
 
@@ -443,7 +469,7 @@ class IResolver(Interface):
     Looks names up.
     """
 
-    def resolve(name: str) -> Awaitable[Sequence[IPv4Address | IPv6Address]]:
+    def resolve(name: str) -> Awaitable[Sequence[IPAddress]]:
         """
         All addresses of a name, in the order in which to try them.
         Cancelling leaves nothing behind.
@@ -457,10 +483,15 @@ class IResolver(Interface):
 
 class IAccessLog(Interface):
     """
-    Is told of each session that has ended, or was refused.
+    Is told of sessions.
     """
+
+    def sessionStarted(session: ISession) -> None:
+        """
+        A client has connected.
+        """
 
     def sessionEnded(session: ISession) -> None:
         """
-        Write it down.
+        It has ended, or was refused.
         """

@@ -1,0 +1,55 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+What twisted_socks5 adds to Twisted's programs.  Nothing is imported here before
+it is used: every C{twistd} that starts reads this file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import ServiceMaker
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+
+from twisted_socks5.interfaces import IPolicyFactory
+
+if TYPE_CHECKING:
+    from twisted_socks5.policy import Guard
+
+socks5 = ServiceMaker(
+    "SOCKS5 proxy",
+    "twisted_socks5.service.maker",
+    "A SOCKS5 proxy (RFC 1928) with authentication and rules.",
+    "socks5",
+)
+
+
+@implementer(IPlugin, IPolicyFactory)
+class GuardFactory:
+    """
+    Makes the default policy.
+    """
+
+    name = "guard"
+    help = (
+        "The default. Keeps clients elsewhere away from loopback, link-local, "
+        "metadata, multicast and reserved addresses, and anonymous ones from "
+        "private networks too."
+    )
+    argumentHelp = "[local=elsewhere]"
+
+    def generate(self, reactor: Any, local: str = "here") -> Guard:
+        """
+        Make a guard.
+
+        @raise ValueError: C{local} is neither C{here} nor C{elsewhere}.
+        """
+        from twisted_socks5.policy import Guard
+
+        return Guard(local)
+
+
+guard = GuardFactory()

@@ -1,0 +1,173 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Method 02: username and password (RFC 1929), through C{twisted.cred}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.credentials import UsernamePassword as Credentials
+from twisted.cred.error import LoginFailed, UnauthorizedLogin
+from twisted.cred.portal import IRealm, Portal
+from twisted.internet.defer import CancelledError, maybeDeferred
+from twisted.python.failure import Failure
+from zope.interface import Attribute, Interface, implementer
+
+from twisted_socks5.authenticators.identity import Authenticated, Identity
+from twisted_socks5.errors import AuthenticationFailed
+from twisted_socks5.interfaces import IAuthenticator, IExchange
+from twisted_socks5.observe.defects import logDefect
+from twisted_socks5.wire import Method, UsernamePassword, UsernamePasswordStatus
+
+_SUCCESS = UsernamePasswordStatus(0x00).encode()
+_FAILURE = UsernamePasswordStatus(0x01).encode()
+
+
+class IProxyUser(Interface):
+    """
+    The avatar that a realm makes of a user.
+    """
+
+    identity: Identity = Attribute("Who it is.")
+
+
+@implementer(IProxyUser)
+class ProxyUser:
+    """
+    A user of whom nothing more is known.
+    """
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+
+
+@implementer(IRealm)
+class ProxyRealm:
+    """
+    Makes a L{ProxyUser} of the avatar ID that a checker answers, which is the
+    user's name.
+    """
+
+    def requestAvatar(
+        self, avatarId: object, mind: object, *interfaces: type[Interface]
+    ) -> tuple[type[Interface], ProxyUser, Any]:
+        """
+        The avatar of a user.
+
+        @raise TypeError: The checker did not answer with a name; among others
+            that of C{anonymous} does not.
+        """
+        if isinstance(avatarId, str):
+            raw = avatarId.encode("utf-8", "surrogateescape")
+        elif isinstance(avatarId, bytes):
+            raw = avatarId
+        else:
+            raise TypeError(f"not a user's name: {type(avatarId).__name__}")
+        name = raw.decode("utf-8", "backslashreplace")
+        identity = Identity(name, raw, method=int(Method.USERNAME))
+        return IProxyUser, ProxyUser(identity), _nothing
+
+
+def _nothing() -> None:
+    """
+    What there is to do when a L{ProxyUser} has gone.
+    """
+
+
+@implementer(ICredentialsChecker)
+class CheckersInTurn:
+    """
+    Asks several checkers, one after the other, until one knows the user and
+    password.  (A portal keeps only one for each kind of credentials.)
+    """
+
+    credentialInterfaces = (IUsernamePassword,)
+
+    def __init__(self, checkers: Sequence[ICredentialsChecker]) -> None:
+        self._checkers = checkers
+
+    async def _ask(self, credentials: Credentials) -> object:
+        for checker in self._checkers:
+            try:
+                answer = await maybeDeferred(checker.requestAvatarId, credentials)
+            except (LoginFailed, UnauthorizedLogin):
+                continue
+            except CancelledError:
+                raise
+            except Exception:
+                # Its text may hold the password.
+                logDefect(checker, "requestAvatarId", Failure(), withText=False)
+                continue
+            if not isinstance(answer, bytes | str) or not answer:
+                logDefect(
+                    checker,
+                    "requestAvatarId",
+                    Failure(TypeError(f"not a user's name: {type(answer).__name__}")),
+                )
+                continue
+            return answer
+        raise UnauthorizedLogin
+
+    def requestAvatarId(self, credentials: Any) -> Any:
+        """
+        Ask them.
+
+        @return: A Deferred with what the first one that knows them answers.
+            Fails with C{UnauthorizedLogin} if none does.
+        """
+        return maybeDeferred(self._ask, credentials)
+
+
+@implementer(IAuthenticator)
+class UsernamePasswordAuthenticator:
+    """
+    Lets those in whose username and password a portal accepts.  A client
+    cannot tell an unknown user from a wrong password.
+    """
+
+    name = "username"
+    method = int(Method.USERNAME)
+    strength = 10
+    failureReply = _FAILURE
+
+    def __init__(self, portal: Portal) -> None:
+        """
+        @param portal: Its realm makes avatars that provide L{IProxyUser}.
+        """
+        self._portal = portal
+
+    @classmethod
+    def withCheckers(
+        cls, *checkers: ICredentialsChecker
+    ) -> UsernamePasswordAuthenticator:
+        """
+        One that asks checkers for C{IUsernamePassword} in turn.
+        """
+        return cls(Portal(ProxyRealm(), [CheckersInTurn(checkers)]))
+
+    def isAvailable(self, exchange: IExchange) -> bool:
+        """
+        Always.
+        """
+        return True
+
+    async def authenticate(self, exchange: IExchange) -> Authenticated:
+        """
+        Read username and password, and ask the portal.
+
+        @raise AuthenticationFailed: It does not accept them.
+        """
+        sent = await exchange.readMessage(UsernamePassword.parse)
+        credentials = Credentials(sent.username, sent.password)
+        try:
+            _, avatar, logout = await self._portal.login(credentials, None, IProxyUser)
+        except (LoginFailed, UnauthorizedLogin):
+            raise AuthenticationFailed("wrong username or password") from None
+        exchange.write(_SUCCESS)
+        return Authenticated(avatar.identity, logout=logout)

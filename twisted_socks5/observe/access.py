@@ -1,0 +1,98 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+The access log: one event for each session, when it has ended or was refused.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from twisted_socks5.interfaces import IAccessLog, ISession
+from twisted_socks5.observe.escape import escape
+from twisted_socks5.wire import Command
+
+_log = Logger(namespace="twisted_socks5.access")
+
+
+def describeSession(session: ISession) -> dict[str, Any]:
+    """
+    The fields of a session's event.  What came from a peer is escaped, and
+    what is not known is left out.
+    """
+    fields: dict[str, Any] = {
+        "session": session.number,
+        "client": str(session.client),
+        "listener": str(session.listener),
+    }
+    if session.identity is not None and not session.identity.isAnonymous:
+        fields["user"] = escape(session.identity.name)
+    if session.command is not None:
+        fields["command"] = _commandName(session.command)
+    if session.target is not None:
+        fields["target"] = str(session.target)
+    elif session.rawTarget:
+        fields["target"] = escape(session.rawTarget)
+    if session.dialled is not None:
+        fields["dialled"] = str(session.dialled)
+    if session.reply is not None:
+        fields["reply"] = f"{session.reply:02x}"
+    fields["up"] = session.bytesUp
+    fields["down"] = session.bytesDown
+    fields["seconds"] = round(session.seconds, 3)
+    if session.decision is not None and session.decision.tags:
+        fields["tags"] = escape(",".join(session.decision.tags))
+    fields["reason"] = escape(session.reason)
+    return fields
+
+
+def _commandName(command: int) -> str:
+    try:
+        return Command(command).name
+    except ValueError:
+        return f"{command:02x}"
+
+
+@implementer(IAccessLog)
+class TextAccessLog:
+    """
+    Writes C{key=value} pairs, a text with blanks in double quotes.
+    """
+
+    def sessionStarted(self, session: ISession) -> None:
+        """
+        Mention it, at level C{debug}.
+        """
+        _log.debug("{client} has connected", client=str(session.client))
+
+    def sessionEnded(self, session: ISession) -> None:
+        """
+        Write a session down.
+        """
+        fields = describeSession(session)
+        line = " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
+        _log.info("{line}", line=line, **fields)
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    return f'"{text}"' if " " in text or not text else text
+
+
+@implementer(IAccessLog)
+class JSONAccessLog(TextAccessLog):
+    """
+    Writes a JSON object.
+    """
+
+    def sessionEnded(self, session: ISession) -> None:
+        """
+        Write a session down.
+        """
+        fields = describeSession(session)
+        _log.info("{line}", line=json.dumps(fields, separators=(",", ":")), **fields)

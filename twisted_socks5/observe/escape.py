@@ -1,0 +1,31 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Text of unknown origin, for a log of one line an event.
+"""
+
+from __future__ import annotations
+
+
+def escape(text: str | bytes) -> str:
+    """
+    The same in printable ASCII, on one line, without quotes: anything else
+    becomes C{\\xNN}, C{\\uNNNN} or C{\\UNNNNNNNN}.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("latin-1")
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return "".join(
+        character
+        if " " <= character <= "~" and character not in '"\\'
+        else _escaped(ord(character))
+        for character in text
+    )
+
+
+def _escaped(code: int) -> str:
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

@@ -1,0 +1,79 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+The policy for who has none of their own: what is inside stays out of reach
+from outside.
+"""
+
+from __future__ import annotations
+
+from zope.interface import implementer
+
+from twisted_socks5.addresses import Address, Kind, kindOf
+from twisted_socks5.interfaces import IConnectPolicy, IRequest
+from twisted_socks5.policy.decision import Decision
+from twisted_socks5.wire import Command
+
+_ALLOW = Decision.allow()
+_DENIALS = {
+    kind: Decision.deny(reason=f"guard: {kind.value} destination") for kind in Kind
+}
+_INSIDE = frozenset(Kind) - {Kind.PRIVATE, Kind.GLOBAL}
+
+
+@implementer(IConnectPolicy)
+class Guard:
+    """
+    Judges a destination by what it is and a client by where it is::
+
+        client                       loopback, link-local,    private   global
+                                     metadata, unspecified,
+                                     multicast, reserved
+        on this host                 allowed                  allowed   allowed
+        authenticated, elsewhere     denied                   allowed   allowed
+        anonymous, elsewhere         denied                   denied    allowed
+
+    A client is on this host if its address is a loopback one, or if it comes
+    by a UNIX socket.
+    """
+
+    name = "guard"
+
+    def __init__(self, local: str = "here") -> None:
+        """
+        @param local: What clients on this host are taken for: C{"here"}, or
+            C{"elsewhere"}.  The latter is needed where something on this host
+            stands between clients and proxy (a TLS wrapper or a balancer)
+            and does not tell where they are.
+        @raise ValueError: It is something else.
+        """
+        if local not in ("here", "elsewhere"):
+            raise ValueError(f"local={local}: expected 'here' or 'elsewhere'")
+        self._trustsLocal = local == "here"
+
+    def decide(self, request: IRequest) -> Decision:
+        """
+        Deny what can be told by the request alone.  The destination of BIND
+        and of UDP ASSOCIATE is none: peers and datagrams are judged instead,
+        as is every address of a name.
+        """
+        if request.command == Command.CONNECT and request.destination.ip is not None:
+            return self.checkAddress(request, request.destination)
+        return _ALLOW
+
+    def checkAddress(self, request: IRequest, address: Address) -> Decision:
+        """
+        Judge one address.
+        """
+        if self._trustsLocal and _isOnThisHost(request.client):
+            return _ALLOW
+        assert address.ip is not None
+        kind = kindOf(address.ip)
+        if kind in _INSIDE or (kind is Kind.PRIVATE and request.identity.isAnonymous):
+            return _DENIALS[kind]
+        return _ALLOW
+
+
+def _isOnThisHost(client: Address) -> bool:
+    return client.ip is None or kindOf(client.ip) is Kind.LOOPBACK

@@ -1,0 +1,232 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+The relay for transports of all kinds, on Twisted's producers and consumers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionAborted, ConnectionLost
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IReactorTime,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_socks5.interfaces import IOutbound, IRelay, ITunnel
+from twisted_socks5.relay.deadlines import TunnelDeadlines
+from twisted_socks5.relay.halfclose import canHalfClose
+from twisted_socks5.settings import Timeouts
+
+if TYPE_CHECKING:
+    from twisted_socks5.server.stream import ByteStream
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class _End(Protocol):
+    """
+    One side of a tunnel.  What comes from it goes to the other side's
+    transport, which in turn pauses it as a producer.
+    """
+
+    transport: Any
+    other: _End
+
+    def __init__(self, tunnel: PortableTunnel, name: str) -> None:
+        self.tunnel = tunnel
+        self.name = name
+        self.received = 0
+        self.hasEnded = False
+        self.isLost = False
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += len(data)
+        self.tunnel.moved()
+        self.other.transport.write(data)
+
+    def readConnectionLost(self) -> None:
+        self.tunnel.endOfStream(self)
+
+    def writeConnectionLost(self) -> None: ...
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.tunnel.lost(self, reason)
+
+    # -- IPushProducer: the other side's transport takes what comes from here --
+
+    def pauseProducing(self) -> None:
+        if not self.isLost:
+            self.tunnel.deadlines.stalled(self.other)
+            self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.tunnel.deadlines.taken(self.other)
+        # Were it resumed after its end, the end would be read again.
+        if not (self.isLost or self.hasEnded):
+            self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """
+        The other side is lost, as its C{connectionLost} will say.
+        """
+
+
+@implementer(ITunnel)
+class PortableTunnel:
+    """
+    Two transports, joined.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        timeouts: Timeouts,
+        ended: Callable[[str], None],
+    ) -> None:
+        self.deadlines = TunnelDeadlines(reactor, timeouts, self._expired)
+        self._seconds = reactor.seconds
+        self._ended = ended
+        self._reason = ""
+        self._isClosing = False
+        self._client = _End(self, "client")
+        self._destination = _End(self, "destination")
+        self._client.other = self._destination
+        self._destination.other = self._client
+
+    @property
+    def bytesUp(self) -> int:
+        """
+        Bytes from the client.
+        """
+        return self._client.received
+
+    @property
+    def bytesDown(self) -> int:
+        """
+        Bytes to the client.
+        """
+        return self._destination.received
+
+    def join(self, transport: Any, stream: ByteStream, outbound: IOutbound) -> None:
+        """
+        Begin.
+        """
+        client, destination = self._client, self._destination
+        client.transport = transport
+        try:
+            destination.transport = outbound.attach(destination)
+        except OSError:  # it was reset since it was connected
+            self._reason = "destination reset"
+            destination.isLost = True
+            stream.detach(client)
+            transport.abortConnection()
+            return
+        transport.registerProducer(destination, True)
+        destination.transport.registerProducer(client, True)
+        stream.detach(client)
+
+    def moved(self) -> None:
+        """
+        Bytes have moved.
+        """
+        self.deadlines.lastMoved = self._seconds()
+
+    def endOfStream(self, end: _End) -> None:
+        """
+        A side has closed its direction: pass it on, after all its bytes.
+        """
+        if end.hasEnded:
+            return
+        end.hasEnded = True
+        other = end.other
+        self._reason = self._reason or f"{end.name} closed"
+        if self._isClosing or other.isLost:
+            return
+        if other.hasEnded or not canHalfClose(other.transport):
+            self._close()
+        else:
+            other.transport.loseWriteConnection()
+            self.deadlines.halfClosed()
+
+    def lost(self, end: _End, reason: Failure) -> None:
+        """
+        A side is gone.  A reset passes as a reset; else the other side gets
+        what there is for it before it is closed.
+        """
+        if end.isLost:
+            return
+        end.isLost = True
+        other = end.other
+        wasReset = reason.check(ConnectionLost, ConnectionAborted) is not None
+        self._reason = self._reason or f"{end.name} {'reset' if wasReset else 'closed'}"
+        if other.isLost:
+            self.deadlines.stop()
+            self._ended(self._reason)
+        elif wasReset:
+            other.transport.abortConnection()
+        else:
+            self._closeSide(other)
+
+    def _close(self) -> None:
+        """
+        Close both sides, each after the bytes that wait for it.
+        """
+        self._isClosing = True
+        for end in (self._client, self._destination):
+            if not end.isLost:
+                self._closeSide(end)
+
+    def _closeSide(self, end: _End) -> None:
+        # A transport with a producer waits for more before it closes.
+        end.transport.unregisterProducer()
+        end.transport.loseConnection()
+        self.deadlines.closing(end)
+
+    def _expired(self, reason: str) -> None:
+        if self._isClosing or reason == "write stalled":
+            self._reason = self._reason or reason
+            self.abort()
+        else:
+            self._reason = reason
+            self._close()
+
+    def abort(self) -> None:
+        """
+        Cut both ends now.
+        """
+        for end in (self._client, self._destination):
+            if not end.isLost:
+                end.transport.abortConnection()
+
+
+@implementer(IRelay)
+class PortableRelay:
+    """
+    Joins transports of all kinds: TCP, TLS, UNIX, behind layers and wrappers.
+    Memory is bounded by what Twisted's transports buffer.
+    """
+
+    def __init__(self, reactor: IReactorTime, timeouts: Timeouts) -> None:
+        self._reactor = reactor
+        self._timeouts = timeouts
+
+    def join(
+        self,
+        transport: Any,
+        stream: ByteStream,
+        outbound: IOutbound,
+        ended: Callable[[str], None],
+    ) -> ITunnel:
+        """
+        Carry bytes both ways until both sides have closed.
+        """
+        tunnel = PortableTunnel(self._reactor, self._timeouts, ended)
+        tunnel.join(transport, stream, outbound)
+        return tunnel

@@ -1,0 +1,117 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+What all connections of one server share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet.protocol import ServerFactory
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from twisted_socks5.commands import Connect
+from twisted_socks5.interfaces import (
+    IAccessLog,
+    IAuthenticator,
+    ICommand,
+    IConnectPolicy,
+    IRelay,
+    IRoute,
+)
+from twisted_socks5.observe.defects import logDefect
+from twisted_socks5.policy import Guard
+from twisted_socks5.relay import PortableRelay
+from twisted_socks5.routes import DirectRoute, NameResolver
+from twisted_socks5.server.judge import Judge
+from twisted_socks5.server.listeners import OwnListeners
+from twisted_socks5.server.protocol import SOCKS5ServerProtocol
+from twisted_socks5.server.session import Session, SessionRegistry
+from twisted_socks5.settings import Limits, Timeouts
+
+
+class SOCKS5ServerFactory(ServerFactory):
+    """
+    A SOCKS5 server, to be listened with on any endpoint.
+
+    @ivar reactor: What it runs on.
+    @ivar accessLog: Is told of sessions, if anybody is.
+    @ivar authenticators: The methods, the strongest first.
+    @ivar commands: By their CMD octet.
+    @ivar judge: Who is asked whether a request is allowed.
+    @ivar ownListeners: Where clients connect to; nobody gets there through
+        the proxy.
+    @ivar registry: The sessions that live now.
+    @ivar relay: What carries bytes.
+    @ivar route: The way out, unless the policy says another.
+    @ivar timeouts: The deadlines.
+    """
+
+    protocol = SOCKS5ServerProtocol
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: Any,
+        authenticators: Iterable[IAuthenticator],
+        policy: IConnectPolicy | None = None,
+        route: IRoute | None = None,
+        commands: Iterable[ICommand] | None = None,
+        relay: IRelay | None = None,
+        timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+        accessLog: IAccessLog | None = None,
+    ) -> None:
+        """
+        @param reactor: What to run on.
+        @param authenticators: The methods to let clients in by.  There is no
+            default: C{[NoAuthentication()]} lets anybody in.
+        @param policy: Who may go where; by default the
+            L{Guard<twisted_socks5.policy.Guard>}.
+        @param route: The way out; by default straight from this host.
+        @param commands: What clients may ask for; by default CONNECT.
+        @param relay: What carries bytes; by default Twisted's transports.
+        @param timeouts: The deadlines.
+        @param limits: How much there may be at once.
+        @param accessLog: Is told of each session when it has ended.
+        @raise ValueError: There are no authenticators, or two of the same
+            method that are not told apart by strength.
+        """
+        self.reactor = reactor
+        self.timeouts = timeouts or Timeouts()
+        self.authenticators = sorted(
+            authenticators, key=lambda one: one.strength, reverse=True
+        )
+        if not self.authenticators:
+            raise ValueError("a server needs an authenticator to let clients in by")
+        for authenticator in self.authenticators:
+            verifyObject(IAuthenticator, authenticator)
+        self.commands = {
+            command.code: command
+            for command in ([Connect()] if commands is None else commands)
+        }
+        self.route = route or DirectRoute(reactor, NameResolver(reactor), self.timeouts)
+        self.relay = relay or PortableRelay(reactor, self.timeouts)
+        self.ownListeners = OwnListeners()
+        self.judge = Judge(
+            reactor, policy or Guard(), self.ownListeners, self.timeouts.policy
+        )
+        self.registry = SessionRegistry(limits or Limits())
+        self.accessLog = accessLog
+
+    def sessionEnded(self, session: Session) -> None:
+        """
+        A session is over, and nothing of it is left open.
+        """
+        self.registry.close(session)
+        if session.logout is not None:
+            try:
+                session.logout()
+            except Exception:
+                logDefect(session, "logout", Failure(), withText=False)
+        if self.accessLog is not None:
+            self.accessLog.sessionEnded(session)

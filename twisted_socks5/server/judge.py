@@ -1,0 +1,101 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Asking the policy, so that whatever it does, what it did not allow is denied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from inspect import iscoroutine
+from typing import NoReturn
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from twisted_socks5.addresses import Address
+from twisted_socks5.errors import ConnectionNotAllowed
+from twisted_socks5.interfaces import IConnectPolicy
+from twisted_socks5.observe.defects import logDefect
+from twisted_socks5.policy import Decision
+from twisted_socks5.server.listeners import OwnListeners
+from twisted_socks5.server.request import Request
+
+
+class Judge:
+    """
+    The policy, its deadline, and the one rule that no policy can lift: that
+    nobody gets through the proxy to the proxy itself.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        policy: IConnectPolicy,
+        ownListeners: OwnListeners,
+        timeout: float,
+    ) -> None:
+        """
+        @param timeout: How long each question may take, in seconds.
+        """
+        self._reactor = reactor
+        self._policy = policy
+        self._ownListeners = ownListeners
+        self._timeout = timeout
+
+    async def decide(self, request: Request) -> Decision:
+        """
+        Judge a request as it was made.
+
+        @raise ConnectionNotAllowed: It is denied.
+        """
+        try:
+            answer = self._policy.decide(request)
+            if not isinstance(answer, Decision):
+                answer = await self._inTime(answer)
+        except CancelledError:
+            raise
+        except Exception:
+            self._failed("decide")
+        answer.enforce()
+        return answer
+
+    async def check(self, request: Request, address: Address) -> None:
+        """
+        Judge an address that a request comes down to.
+
+        @raise ConnectionNotAllowed: It is denied.
+        """
+        if self._ownListeners.includes(address):
+            raise ConnectionNotAllowed("the proxy's own listener")
+        try:
+            answer = self._policy.checkAddress(request, address)
+            if not isinstance(answer, Decision):
+                answer = await self._inTime(answer)
+        except CancelledError:
+            raise
+        except Exception:
+            self._failed("checkAddress")
+        answer.enforce()
+
+    async def _inTime(self, answer: Awaitable[Decision]) -> Decision:
+        waiting: Deferred[Decision]
+        if iscoroutine(answer):
+            waiting = Deferred.fromCoroutine(answer)
+        elif isinstance(answer, Deferred):
+            waiting = answer
+        else:
+            raise TypeError(f"not a Decision: {type(answer).__name__}")
+        try:
+            decision = await waiting.addTimeout(self._timeout, self._reactor)
+        except TimeoutError:
+            raise RuntimeError(f"no answer within {self._timeout:g} s") from None
+        if not isinstance(decision, Decision):
+            raise TypeError(f"not a Decision: {type(decision).__name__}")
+        return decision
+
+    def _failed(self, method: str) -> NoReturn:
+        logDefect(self._policy, method, Failure())
+        raise ConnectionNotAllowed("the policy failed") from None

@@ -1,0 +1,440 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+One client's connection, phase by phase.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_socks5 import wire
+from twisted_socks5.addresses import Address, addressOf
+from twisted_socks5.authenticators import Authenticated
+from twisted_socks5.errors import (
+    AuthenticationFailed,
+    CommandNotSupported,
+    GeneralFailure,
+    NoAcceptableMethod,
+    SOCKSError,
+    StreamEnded,
+)
+from twisted_socks5.interfaces import IAuthenticator, IOutbound
+from twisted_socks5.observe.defects import logDefect
+from twisted_socks5.relay.halfclose import canHalfClose, passHalfClose
+from twisted_socks5.server.exchange import Exchange
+from twisted_socks5.server.layered import LayeredTransport
+from twisted_socks5.server.request import Request
+from twisted_socks5.server.session import Session, State
+from twisted_socks5.server.stream import ByteStream
+
+if TYPE_CHECKING:
+    from twisted_socks5.server.factory import SOCKS5ServerFactory
+
+_NO_METHOD = wire.MethodChoice(wire.NO_ACCEPTABLE_METHODS).encode()
+_NO_ADDRESS = Address(IPv4Address(0), 0)
+
+_LINGER = 0.5
+"""
+How long, in seconds, a client may take to read its last reply before the
+connection is closed, whatever it still sends.
+"""
+
+
+@implementer(IHalfCloseableProtocol)
+class SOCKS5ServerProtocol(Protocol):
+    """
+    The server's side of one connection (RFC 1928).
+
+    @ivar factory: What it shares with all the others.
+    @ivar session: What is known of the client.
+    @ivar stream: The bytes that the client sends.
+    """
+
+    factory: SOCKS5ServerFactory
+    session: Session
+    stream: ByteStream
+    transport: Any
+
+    _serving: Deferred[None] | None = None
+    _authenticator: IAuthenticator | None = None
+    _request: Request | None = None
+    _timer: IDelayedCall | None = None
+
+    # -- the conversation -----------------------------------------------------
+
+    async def serve(self) -> None:
+        """
+        From the client's greeting to the command that it asks for.
+
+        @raise SOCKSError: What the client is to be told.
+        """
+        session, stream, factory = self.session, self.stream, self.factory
+
+        greeting = await stream.readMessage(wire.Greeting.parse)
+        authenticator = self.chooseMethod(greeting)
+        self.send(wire.MethodChoice(authenticator.method).encode())
+
+        session.state = State.AUTHENTICATING
+        await self.authenticate(authenticator)
+
+        session.state = State.REQUESTING
+        message = await stream.readMessage(wire.Request.parse)
+        self.stopTimer()
+        request = self._request = self.takeDown(message)
+        command = factory.commands.get(request.command)
+        if command is None:
+            raise CommandNotSupported(f"no command {request.command:02x}")
+
+        session.state = State.DECIDING
+        session.decision = await factory.judge.decide(request)
+
+        session.state = State.RUNNING
+        await command.run(session, request)
+
+    def chooseMethod(self, greeting: wire.Greeting) -> IAuthenticator:
+        """
+        The strongest method that both sides have (RFC 1928, section 3).
+
+        @raise NoAcceptableMethod: There is none.
+        """
+        exchange = Exchange(self)
+        for authenticator in self.factory.authenticators:  # the strongest first
+            if authenticator.method not in greeting.methods:
+                continue
+            try:
+                isAvailable = authenticator.isAvailable(exchange)
+            except Exception:
+                logDefect(authenticator, "isAvailable", Failure(), withText=False)
+                continue
+            if isAvailable:
+                self._authenticator = authenticator
+                self.session.method = authenticator.method
+                return authenticator
+        raise NoAcceptableMethod("no acceptable authentication method")
+
+    async def authenticate(self, authenticator: IAuthenticator) -> None:
+        """
+        Find out who the client is.
+
+        @raise SOCKSError: It is not let in.
+        """
+        try:
+            answer = authenticator.authenticate(Exchange(self))
+            if not isinstance(answer, Authenticated):
+                answer = await answer
+            if not isinstance(answer, Authenticated):
+                raise TypeError(f"not Authenticated: {type(answer).__name__}")
+        except (SOCKSError, CancelledError):
+            raise
+        except Exception:
+            # Its text may hold what the client sent: a password.
+            logDefect(authenticator, "authenticate", Failure(), withText=False)
+            raise AuthenticationFailed("the authenticator failed") from None
+        self.session.identity = answer.identity
+        self.session.logout = answer.logout
+        if answer.layer is not None:
+            self.transport = LayeredTransport(self.transport, answer.layer)
+            self.stream.setLayer(answer.layer)
+
+    def takeDown(self, message: wire.Request) -> Request:
+        """
+        Take down what the client asks for (RFC 1928, section 4).
+
+        @raise SOCKSError: It cannot be had.
+        """
+        session = self.session
+        session.command = message.command
+        if isinstance(message.host, bytes):
+            session.rawTarget = message.host
+            session.target = Address.fromName(message.host, message.port)
+        else:
+            session.rawTarget = message.host.packed
+            session.target = Address(message.host, message.port)
+        if self.stream.ended and self.stream.isEmpty:
+            raise StreamEnded("the client closed before it was served")
+        return Request.of(session)
+
+    # -- what a command does to its client -----------------------------------------
+
+    async def check(self, address: Address) -> None:
+        """
+        Whether the client's request may come down to an address.
+
+        @raise ConnectionNotAllowed: It may not.
+        """
+        assert self._request is not None
+        await self.factory.judge.check(self._request, address)
+
+    def sendReply(self, reply: int, bound: Address | None) -> None:
+        """
+        Answer the request (RFC 1928, section 6).
+        """
+        if self.session.state is State.RUNNING:
+            self.session.reply = reply
+            self.send(_encodeReply(reply, bound))
+
+    def relay(self, outbound: IOutbound) -> None:
+        """
+        Join the client with a destination.
+        """
+        session = self.session
+        if session.state is not State.RUNNING:
+            outbound.abort()
+            return
+        session.state = State.RELAYING
+        session.dialled = outbound.peer
+        session.tunnel = self.factory.relay.join(
+            self.transport, self.stream, outbound, self.finish
+        )
+
+    def send(self, data: bytes) -> None:
+        """
+        Send bytes to the client.
+        """
+        self.transport.write(data)
+
+    # -- what comes of the conversation ------------------------------------------
+
+    def _served(self, result: None) -> None:
+        if self.session.state is State.RUNNING:
+            self.session.reason = self.session.reason or "done"
+            self.close()
+
+    def _failed(self, failure: Failure) -> None:
+        if self.session.state in (State.CLOSING, State.ENDED):
+            return  # it was cancelled
+        error = failure.value
+        if not isinstance(error, SOCKSError):
+            logDefect(self.factory.commands.get(self.session.command), "run", failure)
+            error = GeneralFailure("the command failed")
+        self.session.reason = self.session.reason or str(error) or type(error).__name__
+        self.close(self._lastReply(error))
+
+    def _lastReply(self, error: SOCKSError) -> bytes:
+        """
+        What tells a client of an error, in the phase that it is in.  One that
+        has closed, or that has not finished its message, is told nothing.
+        """
+        session = self.session
+        if isinstance(error, StreamEnded):
+            return b""
+        if session.state is State.GREETING:
+            return _NO_METHOD
+        if session.state is State.AUTHENTICATING:
+            assert self._authenticator is not None
+            return self._authenticator.failureReply
+        if session.state is State.RELAYING:
+            return b""
+        session.reply = error.reply
+        return _encodeReply(error.reply, None)
+
+    def handshakeExpired(self) -> None:
+        """
+        The request has not come in time.
+        """
+        self._timer = None
+        self.session.reason = "handshake timed out"
+        reply = b""
+        if self.session.state is State.AUTHENTICATING and not self.stream.isAwaited:
+            reply = self._lastReply(AuthenticationFailed())
+        self.close(reply)
+
+    def end(self, reason: str) -> None:
+        """
+        End the session, whatever it is doing.
+        """
+        # Later, since whoever asks may be run by the conversation itself.
+        self.factory.reactor.callLater(0, self._end, reason)
+
+    def _end(self, reason: str) -> None:
+        if self.session.state is State.ENDED:
+            return
+        self.session.reason = self.session.reason or reason
+        if self.session.tunnel is not None:
+            self.session.tunnel.abort()
+        else:
+            self.close()
+
+    def close(self, reply: bytes = b"") -> None:
+        """
+        Undo what was begun, and close the connection so that a last reply
+        reaches the client.  Were it closed while bytes of the client wait to
+        be read, the kernel would send a reset, which destroys the reply on
+        its way; so they are read, for a while, and dropped.
+        """
+        session, transport = self.session, self.transport
+        if session.state in (State.CLOSING, State.ENDED):
+            return
+        self.stopTimer()
+        if reply:
+            self.send(reply)
+        session.state = State.CLOSING
+        if self._serving is not None:
+            self._serving.cancel()
+        self.stream.discard()
+        if reply and not self.stream.ended and canHalfClose(transport):
+            transport.loseWriteConnection()
+            self._timer = self.factory.reactor.callLater(_LINGER, self._closeNow)
+        else:
+            self._closeNow()
+
+    def _closeNow(self) -> None:
+        self.transport.loseConnection()
+        self._timer = self.factory.reactor.callLater(_LINGER, self._abort)
+
+    def _abort(self) -> None:
+        self._timer = None
+        self.transport.abortConnection()
+
+    def finish(self, reason: str) -> None:
+        """
+        It is over, and nothing is left open.
+        """
+        session = self.session
+        if session.state is State.ENDED:
+            return
+        session.reason = session.reason or reason
+        self.factory.sessionEnded(session)
+
+    def stopTimer(self) -> None:
+        """
+        The deadline that runs, if one does, was kept.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- from the transport ---------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """
+        A client has connected.
+        """
+        transport, factory = self.transport, self.factory
+        self.stream = ByteStream(transport)
+        local = addressOf(transport.getHost())
+        factory.ownListeners.learn(local)
+        self.session = factory.registry.open(
+            self, addressOf(transport.getPeer()), local
+        )
+        if factory.accessLog is not None:
+            factory.accessLog.sessionStarted(self.session)
+        if factory.registry.isOverfull:
+            self.refuse("limit.sessions")
+            return
+        if hasattr(transport, "setTcpNoDelay"):
+            transport.setTcpNoDelay(True)
+            transport.setTcpKeepAlive(True)
+        self._timer = factory.reactor.callLater(
+            factory.timeouts.handshake, self.handshakeExpired
+        )
+        if isinstance(transport, ProtocolWrapper):
+            # It may learn from its first bytes who the client is (PROXY).
+            passHalfClose(transport, self)
+        else:
+            self.knowClient()
+
+    def knowClient(self) -> bool:
+        """
+        Take down where the client is, now that it is known for sure.
+
+        @return: Whether it may stay.
+        """
+        session = self.session
+        session.client = addressOf(self.transport.getPeer())
+        if not self.factory.registry.countClient(session):
+            self.refuse("limit.sessions-per-client")
+            return False
+        return True
+
+    def refuse(self, limit: str) -> None:
+        """
+        Turn the client away because of a limit.
+        """
+        self.session.reason = f"over {limit}"
+        self.finish(self.session.reason)
+        self.stopTimer()
+        self.transport.abortConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Bytes came from the client.
+        """
+        session = self.session
+        if self._serving is None:
+            if session.state is not State.GREETING or (
+                not session.isCounted and not self.knowClient()
+            ):
+                return
+            self.stream.dataReceived(data)
+            serving = self._serving = Deferred.fromCoroutine(self.serve())
+            serving.addCallbacks(self._served, self._failed)
+            return
+        try:
+            self.stream.dataReceived(data)
+        except Exception as error:
+            self._layerFailed(error)
+
+    def readConnectionLost(self) -> None:
+        """
+        The client has closed its direction.  With nothing left to pass on, it
+        has no use for what was begun for it.
+        """
+        try:
+            self.stream.readConnectionLost()
+        except Exception as error:
+            self._layerFailed(error)
+            return
+        state = self.session.state
+        if state is State.CLOSING:
+            self.stopTimer()
+            self._closeNow()
+        elif self._serving is None or (
+            state in (State.AUTHENTICATING, State.DECIDING, State.RUNNING)
+            and self.stream.isEmpty
+        ):
+            self.session.reason = self.session.reason or "client closed"
+            self.close()
+
+    def writeConnectionLost(self) -> None:
+        """
+        Our direction is closed, as we wanted.
+        """
+
+    def _layerFailed(self, error: Exception) -> None:
+        self.session.reason = f"protection failed: {type(error).__name__}"
+        if self.session.tunnel is not None:
+            self.session.tunnel.abort()
+        else:
+            self.close()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        The client is gone.
+        """
+        self.stopTimer()
+        session = self.session
+        if session.tunnel is not None or session.state is State.ENDED:
+            self.stream.connectionLost(reason)
+            return
+        session.state = State.CLOSING
+        if self._serving is not None:
+            self._serving.cancel()
+        self.finish("client closed" if reason.check(ConnectionDone) else "client reset")
+
+
+def _encodeReply(reply: int, bound: Address | None) -> bytes:
+    address = bound or _NO_ADDRESS
+    assert not isinstance(address.host, str)
+    return wire.Reply(reply, address.host, address.port).encode()

@@ -1,0 +1,241 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+What is known of each client, and the list of those that are connected.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from zope.interface import implementer
+
+from twisted_socks5.addresses import Address
+from twisted_socks5.authenticators import Identity
+from twisted_socks5.interfaces import ICommandSession, IOutbound, IRoute, ITunnel
+from twisted_socks5.policy import Decision
+from twisted_socks5.settings import Limits
+
+if TYPE_CHECKING:
+    from twisted_socks5.server.protocol import SOCKS5ServerProtocol
+
+
+class State(StrEnum):
+    """
+    How far a session has come.
+    """
+
+    GREETING = "greeting"
+    AUTHENTICATING = "authenticating"
+    REQUESTING = "requesting"
+    DECIDING = "deciding"
+    RUNNING = "running"
+    RELAYING = "relaying"
+    CLOSING = "closing"
+    ENDED = "ended"
+
+
+@implementer(ICommandSession)
+class Session:
+    """
+    The facts of one client's session, and what a command can do with it.
+
+    @ivar isCounted: Whether it counts for its client's address.
+    @ivar logout: To be called when it is over.
+    @ivar method: The METHOD octet that was chosen, if one was.
+    @ivar rawTarget: DST.ADDR as it was sent.
+    @ivar tunnel: What carries its bytes, once it does.
+    """
+
+    __slots__ = (
+        "_lasted",
+        "_protocol",
+        "client",
+        "command",
+        "decision",
+        "dialled",
+        "identity",
+        "isCounted",
+        "listener",
+        "logout",
+        "method",
+        "number",
+        "rawTarget",
+        "reason",
+        "reply",
+        "started",
+        "state",
+        "target",
+        "tunnel",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        protocol: SOCKS5ServerProtocol,
+        client: Address,
+        listener: Address,
+    ) -> None:
+        self._protocol: SOCKS5ServerProtocol | None = protocol
+        self.number = number
+        self.client = client
+        self.listener = listener
+        self.started = time.time()
+        self.state = State.GREETING
+        self.isCounted = False
+        self.method: int | None = None
+        self.identity: Identity | None = None
+        self.command: int | None = None
+        self.logout: Callable[[], object] | None = None
+        self.rawTarget = b""
+        self.target: Address | None = None
+        self.decision: Decision | None = None
+        self.dialled: Address | None = None
+        self.reply: int | None = None
+        self.reason = ""
+        self.tunnel: ITunnel | None = None
+        self._lasted: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """
+        How long it has lasted.
+        """
+        return time.time() - self.started if self._lasted is None else self._lasted
+
+    @property
+    def bytesUp(self) -> int:
+        """
+        Payload bytes from the client.
+        """
+        return 0 if self.tunnel is None else self.tunnel.bytesUp
+
+    @property
+    def bytesDown(self) -> int:
+        """
+        Payload bytes to the client.
+        """
+        return 0 if self.tunnel is None else self.tunnel.bytesDown
+
+    def end(self, reason: str) -> None:
+        """
+        End the session now, whatever it is doing.
+        """
+        if self._protocol is not None:
+            self._protocol.end(reason)
+
+    def ended(self) -> None:
+        """
+        It is over: nothing can be done with it, only read.
+        """
+        self.state = State.ENDED
+        self._lasted = time.time() - self.started
+        self._protocol = None
+
+    # -- ICommandSession ------------------------------------------------------
+
+    @property
+    def route(self) -> IRoute:
+        """
+        The way out that the policy decided for.
+        """
+        decision = self.decision
+        assert decision is not None
+        route = decision.route or self._live.factory.route
+        if decision.bindAddress is not None:
+            route = route.boundTo(decision.bindAddress)
+        return route
+
+    async def check(self, address: Address) -> None:
+        """
+        Ask the policy about an address that this session's request comes down
+        to.
+        """
+        await self._live.check(address)
+
+    def sendReply(self, reply: int, bound: Address | None = None) -> None:
+        """
+        Send a reply (RFC 1928, section 6).
+        """
+        self._live.sendReply(reply, bound)
+
+    def relay(self, outbound: IOutbound) -> None:
+        """
+        Join the client with a destination.
+        """
+        self._live.relay(outbound)
+
+    @property
+    def _live(self) -> SOCKS5ServerProtocol:
+        if self._protocol is None:
+            raise RuntimeError("the session is over")
+        return self._protocol
+
+
+class SessionRegistry:
+    """
+    The sessions that live now.
+
+    @ivar sessions: By their number.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._last = 0
+        self._perClient: dict[object, int] = {}
+        self.sessions: dict[int, Session] = {}
+
+    def __len__(self) -> int:
+        return len(self.sessions)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self.sessions.values()))
+
+    def open(
+        self, protocol: SOCKS5ServerProtocol, client: Address, listener: Address
+    ) -> Session:
+        """
+        A client has connected.
+        """
+        self._last += 1
+        session = Session(self._last, protocol, client, listener)
+        self.sessions[session.number] = session
+        return session
+
+    @property
+    def isOverfull(self) -> bool:
+        """
+        Whether the newest session is one too many.
+        """
+        return 0 < self._limits.sessions < len(self.sessions)
+
+    def countClient(self, session: Session) -> bool:
+        """
+        Count a session for its client's address, now that this is known for
+        sure.
+
+        @return: Whether that address may have one more.
+        """
+        limit, host = self._limits.sessionsPerClient, session.client.host
+        count = self._perClient.get(host, 0)
+        if 0 < limit <= count:
+            return False
+        self._perClient[host] = count + 1
+        session.isCounted = True
+        return True
+
+    def close(self, session: Session) -> None:
+        """
+        A session is over.
+        """
+        session.ended()
+        del self.sessions[session.number]
+        if session.isCounted:
+            host = session.client.host
+            self._perClient[host] -= 1
+            if not self._perClient[host]:
+                del self._perClient[host]

@@ -1,0 +1,25 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+What C{twistd} and C{twist} look for when they are told C{socks5}.
+"""
+
+from __future__ import annotations
+
+from twisted.application.service import MultiService
+
+from twisted_socks5.service.options import SOCKS5Options as Options
+from twisted_socks5.service.server import makeService as _makeService
+
+
+def makeService(options: Options) -> MultiService:
+    """
+    Make the service on the reactor that the runner has chosen.
+    """
+    from twisted.internet import reactor
+
+    return _makeService(reactor, options)
+
+
+__all__ = ["Options", "makeService"]

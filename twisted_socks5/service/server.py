@@ -1,0 +1,132 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+The service that C{twistd socks5} runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.application.service import IService, MultiService, Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.logger import Logger
+
+from twisted_socks5.addresses import addressOf
+from twisted_socks5.authenticators import (
+    NoAuthentication,
+    UsernamePasswordAuthenticator,
+)
+from twisted_socks5.interfaces import IAuthenticator, IPolicyFactory
+from twisted_socks5.observe.access import JSONAccessLog, TextAccessLog
+from twisted_socks5.server.factory import SOCKS5ServerFactory
+from twisted_socks5.service.accounts import prepareChecker
+from twisted_socks5.service.listeners import Listener, describe, listen
+from twisted_socks5.service.options import SOCKS5Options, fail, makePlugin
+
+_log = Logger(namespace="twisted_socks5")
+
+_ACCESS_LOGS: dict[str, type[TextAccessLog] | None] = {
+    "text": TextAccessLog,
+    "json": JSONAccessLog,
+    "off": None,
+}
+
+
+class SOCKS5Service(Service):
+    """
+    A server that listens already.
+    """
+
+    def __init__(
+        self, factory: SOCKS5ServerFactory, listeners: Sequence[Listener]
+    ) -> None:
+        self.factory = factory
+        self.listeners = listeners
+
+    def startService(self) -> None:
+        """
+        Say where clients can connect.
+        """
+        super().startService()
+        for listener in self.listeners:
+            _log.info(
+                "SOCKS5 at {address} ({endpoint})",
+                address=str(addressOf(listener.port.getHost())),
+                endpoint=listener.description,
+            )
+
+    def stopService(self) -> Deferred[Any]:
+        """
+        Stop listening, and end all sessions.
+
+        @return: Fires when nothing listens any more.
+        """
+        super().stopService()
+        stopping = [
+            maybeDeferred(listener.port.stopListening) for listener in self.listeners
+        ]
+        for session in self.factory.registry:
+            session.end("the server stops")
+        return DeferredList(stopping)
+
+
+def makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
+    """
+    Make the service, and listen.
+
+    @raise SystemExit: It cannot be done; the text says what to do.
+    """
+    try:
+        return _makeService(reactor, options)
+    except ValueError as error:
+        fail(error)
+
+
+def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
+    service = MultiService()
+    policy = makePlugin("--policy", IPolicyFactory, reactor, options["policy"])
+    accessLog = _ACCESS_LOGS[options["access-log"]]
+    factory = SOCKS5ServerFactory(
+        reactor,
+        _authenticators(options),
+        policy=policy,
+        timeouts=options["timeouts"],
+        limits=options["limits"],
+        accessLog=None if accessLog is None else accessLog(),
+    )
+    descriptions = [describe(port, options["interface"]) for port in options["port"]]
+    listeners = listen(reactor, descriptions, factory)
+    if not (options.get("credCheckers") or options["open"]):
+        _refuseToBeOpen(listeners)
+    for listener in listeners:
+        factory.ownListeners.add(addressOf(listener.port.getHost()))
+    if IService.providedBy(policy):
+        policy.setServiceParent(service)
+    SOCKS5Service(factory, listeners).setServiceParent(service)
+    return service
+
+
+def _authenticators(options: SOCKS5Options) -> list[IAuthenticator]:
+    """
+    With C{--auth} nobody gets in without.
+    """
+    checkers = options.get("credCheckers")
+    if not checkers:
+        return [NoAuthentication()]
+    prepared = [prepareChecker(checker) for checker in checkers]
+    return [UsernamePasswordAuthenticator.withCheckers(*prepared)]
+
+
+def _refuseToBeOpen(listeners: Sequence[Listener]) -> None:
+    for listener in listeners:
+        if listener.isReachable:
+            for each in listeners:
+                each.port.stopListening()
+            raise ValueError(
+                f"--port {listener.description}: anybody could use this proxy from "
+                "other machines; add --auth to ask for a password, or --open to "
+                "let everybody in"
+            )

@@ -1,0 +1,77 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Configuration keys: how operators call what L{twisted_socks5.settings} defines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+import attrs
+
+from twisted_socks5.settings import Limits, Timeouts
+
+_SECTIONS: dict[str, type[Any]] = {"timeout": Timeouts, "limit": Limits}
+
+
+def _key(section: str, field: str) -> str:
+    """
+    C{("timeout", "halfClosed")} is called C{timeout.half-closed}.
+    """
+    dashed = re.sub("[A-Z]", lambda upper: "-" + upper.group().lower(), field)
+    return f"{section}.{dashed}"
+
+
+KEYS: dict[str, tuple[str, attrs.Attribute[Any]]] = {
+    _key(section, field.name): (section, field)
+    for section, kind in _SECTIONS.items()
+    for field in attrs.fields(kind)
+}
+"""
+Each key, with its section and field.
+"""
+
+
+def parseSettings(assignments: Iterable[str]) -> tuple[Timeouts, Limits]:
+    """
+    Make settings of C{KEY=VALUE} texts; the last one of a key counts.
+
+    @raise ValueError: A key is unknown or a value is wrong; the text says what
+        was expected.
+    """
+    values: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"{assignment}: expected KEY=VALUE")
+        section, field = _find(key)
+        values[section][field.name] = _parse(key, text, field)
+    return Timeouts(**values["timeout"]), Limits(**values["limit"])
+
+
+def _find(key: str) -> tuple[str, attrs.Attribute[Any]]:
+    if key in KEYS:
+        return KEYS[key]
+    close = get_close_matches(key, KEYS, 1)
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(KEYS)}"
+    raise ValueError(f"unknown key {key}: {hint}")
+
+
+def _parse(key: str, text: str, field: attrs.Attribute[Any]) -> Any:
+    kind = type(field.default)
+    expected = "a whole number" if kind is int else "a number of seconds"
+    try:
+        value = kind(text)
+    except ValueError:
+        raise ValueError(f"{key}={text}: expected {expected}") from None
+    try:
+        assert field.validator is not None
+        field.validator(None, field, value)
+    except ValueError as error:
+        raise ValueError(f"{key}={text}: {error}") from None
+    return value
