@@ -103,7 +103,7 @@ def addressOf(address: IAddress) -> Address:
 
 class Kind(Enum):
     """
-    What an address is, by the names that operators use.
+    What an address is, by the names that operators use; the strictest first.
     """
 
     LOOPBACK = "loopback"
@@ -124,6 +124,7 @@ _IPV4_KINDS: tuple[tuple[str, Kind], ...] = (
     ("169.254.169.254/32", Kind.METADATA),  # AWS, Azure, Google and others
     ("169.254.170.2/32", Kind.METADATA),  # AWS, containers
     ("169.254.170.23/32", Kind.METADATA),  # AWS, pods
+    ("169.254.42.42/32", Kind.METADATA),  # Scaleway
     ("168.63.129.16/32", Kind.METADATA),  # Azure
     ("100.100.100.200/32", Kind.METADATA),  # Alibaba
     ("192.0.0.192/32", Kind.METADATA),  # Oracle
@@ -134,6 +135,8 @@ _IPV4_KINDS: tuple[tuple[str, Kind], ...] = (
     ("172.16.0.0/12", Kind.PRIVATE),  # RFC 1918
     ("192.168.0.0/16", Kind.PRIVATE),  # RFC 1918
     ("100.64.0.0/10", Kind.PRIVATE),  # shared address space, RFC 6598
+    # Whole, although 192.0.0.9 (RFC 7723) and 192.0.0.10 (RFC 8155) may be
+    # forwarded: what answers there is the nearest router.
     ("192.0.0.0/24", Kind.RESERVED),  # IETF protocol assignments, RFC 6890
     ("192.0.2.0/24", Kind.RESERVED),  # documentation, RFC 5737
     ("198.51.100.0/24", Kind.RESERVED),  # documentation, RFC 5737
@@ -144,21 +147,40 @@ _IPV4_KINDS: tuple[tuple[str, Kind], ...] = (
     ("240.0.0.0/4", Kind.RESERVED),  # RFC 1112; with the limited broadcast
     ("0.0.0.0/0", Kind.GLOBAL),
 )
+# Where a prefix only says that an IPv4 address follows, it forbids nothing
+# itself: it is global here, and L{embedded} has the rest.
 _IPV6_KINDS: tuple[tuple[str, Kind], ...] = (
     ("fd00:ec2::/32", Kind.METADATA),  # AWS
     ("fd20:ce::254/128", Kind.METADATA),  # Google
+    ("fd00:c1::a9fe:a9fe/128", Kind.METADATA),  # Oracle
+    ("fd00:42::42/128", Kind.METADATA),  # Scaleway
+    ("fd00:a9fe:a9fe::1/128", Kind.METADATA),  # Akamai
+    ("fd00:100::100:200/128", Kind.METADATA),  # Alibaba
+    ("fe80::a9fe:a9fe/128", Kind.METADATA),  # OpenStack
     ("::/128", Kind.UNSPECIFIED),  # RFC 4291
     ("::1/128", Kind.LOOPBACK),  # RFC 4291
+    ("::/96", Kind.GLOBAL),  # IPv4-compatible, RFC 4291
+    ("::ffff:0:0/96", Kind.GLOBAL),  # IPv4-mapped, RFC 4291
+    ("::ffff:0:0:0/96", Kind.GLOBAL),  # IPv4-translated, RFC 2765
+    ("64:ff9b::/96", Kind.GLOBAL),  # NAT64, RFC 6052
+    ("64:ff9b:1::/48", Kind.PRIVATE),  # NAT64 for local use, RFC 8215
     ("fe80::/10", Kind.LINK_LOCAL),  # RFC 4291
     ("fc00::/7", Kind.PRIVATE),  # unique local, RFC 4193
     ("fec0::/10", Kind.PRIVATE),  # site-local, deprecated by RFC 3879
     ("ff00::/8", Kind.MULTICAST),  # RFC 4291
-    ("64:ff9b:1::/48", Kind.PRIVATE),  # local-use translation, RFC 8215
+    ("2001::/32", Kind.GLOBAL),  # Teredo, RFC 4380
+    ("2001:3::/32", Kind.GLOBAL),  # AMT, RFC 7450
+    ("2001:4:112::/48", Kind.GLOBAL),  # AS112, RFC 7535
+    ("2001:20::/28", Kind.GLOBAL),  # ORCHIDv2, RFC 7343
+    ("2001:30::/28", Kind.GLOBAL),  # drone remote identification, RFC 9374
+    # With the anycast addresses 2001:1::1 to ::3, as 192.0.0.9 above.
     ("2001::/23", Kind.RESERVED),  # IETF protocol assignments, RFC 2928
     ("2001:db8::/32", Kind.RESERVED),  # documentation, RFC 3849
     ("3fff::/20", Kind.RESERVED),  # documentation, RFC 9637
-    ("2000::/3", Kind.GLOBAL),  # RFC 4291
-    ("::/0", Kind.RESERVED),  # not assigned: discard-only, SRv6 SIDs and others
+    ("2000::/3", Kind.GLOBAL),  # RFC 4291; with 6to4, RFC 3056
+    # Not assigned, with discard-only (RFC 6666), its neighbour (RFC 9780) and
+    # SRv6 SIDs (RFC 9602).
+    ("::/0", Kind.RESERVED),
 )
 
 
@@ -174,19 +196,20 @@ def _compile(
 
 _RANGES = {4: _compile(_IPV4_KINDS), 6: _compile(_IPV6_KINDS)}
 
-_STRICTEST_FIRST = tuple(Kind)
-"""
-When an address can be read in several ways, the strictest one counts.
-"""
+_STRICTNESS = {kind: place for place, kind in enumerate(Kind)}
 
 _LOW_32 = 0xFFFFFFFF
 _BROADCAST = IPv4Address(_LOW_32)
 
 
-def _embedded(ip: IPv6Address) -> list[IPv4Address]:
+def embedded(ip: IPAddress) -> tuple[IPv4Address, ...]:
     """
-    Every IPv4 address that a packet to an IPv6 address may come to.
+    Every IPv4 address that a packet to an IPv6 address may come to, by the
+    mechanisms that are known by their prefix or interface identifier.  (A
+    NAT64 prefix of a network's own, RFC 6052, looks like any other address.)
     """
+    if isinstance(ip, IPv4Address):
+        return ()
     bits = int(ip)
     low = bits & _LOW_32
     top96 = bits >> 32
@@ -197,35 +220,61 @@ def _embedded(ip: IPv6Address) -> list[IPv4Address]:
     elif top96 == 0x0064FF9B << 64:  # NAT64, RFC 6052
         found.append(low)
     elif bits >> 80 == 0x0064FF9B0001:  # NAT64 for local use, RFC 8215
-        # Its prefix may be 48, 56, 64 or 96 bits long (RFC 6052, section 2.2);
-        # bits 64 to 71 are left out of the IPv4 address.
-        high, rest = bits >> 64, bits & ((1 << 56) - 1)
-        whole = (high << 56) | rest
-        readings = [whole >> shift & _LOW_32 for shift in (40, 32, 24)]
-        found += [reading for reading in (*readings, low) if reading]
+        found += _localNAT64(bits)
     elif bits >> 112 == 0x2002:  # 6to4, RFC 3056
         found.append(bits >> 80 & _LOW_32)
     elif bits >> 96 == 0x20010000:  # Teredo, RFC 4380: its server, its client
         found += [bits >> 64 & _LOW_32, low ^ _LOW_32]
-    if bits >> 32 & 0xFCFFFFFF == 0x00005EFE:  # ISATAP, RFC 5214
+    if top96 & 0xFCFFFFFF == 0x00005EFE:  # ISATAP, RFC 5214, with any prefix
         found.append(low)
-    return [IPv4Address(number) for number in found]
+    return tuple(IPv4Address(number) for number in found)
+
+
+def _localNAT64(bits: int) -> list[int]:
+    """
+    What an address of 64:ff9b:1::/48 may mean: the translator's own prefix is
+    48, 56, 64 or 96 bits long (RFC 6052, section 2.2), which cannot be seen.
+
+    Bits 64 to 71 are no part of the IPv4 address.  The suffix after it should
+    be zeros, but a translator may not care, so neither do we, except to
+    believe that an address of 0.0.0.0/8 was meant, which nobody forwards to
+    (RFC 1812, section 5.3.7): it would be found in most of those for 96 bits.
+    """
+    without = (bits >> 64 << 56) | (bits & ((1 << 56) - 1))
+    readings = [bits & _LOW_32]
+    for suffix in (40, 32, 24):
+        reading = without >> suffix & _LOW_32
+        if reading >> 24 or not without & ((1 << suffix) - 1):
+            readings.append(reading)
+    return readings
+
+
+def unmapped(ip: IPAddress) -> IPAddress:
+    """
+    The IPv4 address for an IPv4-mapped one, which is how a socket for both
+    tells of it (RFC 4291, section 2.5.5.2); any other as it is.
+    """
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        return ip.ipv4_mapped
+    return ip
+
+
+def reached(ip: IPAddress) -> IPAddress:
+    """
+    What an address is to be judged as: the IPv4 address inside an IPv6 one,
+    and where it can be read in several ways, that of the strictest kind.
+    """
+    return min(
+        (*embedded(ip), ip), key=lambda reading: _STRICTNESS[_rangeKind(reading)]
+    )
 
 
 @lru_cache(maxsize=4096)
 def kindOf(ip: IPAddress) -> Kind:
     """
-    What an address is, judged by what it reaches: IPv4 inside IPv6 is that
-    IPv4, and where that can be read in several ways, the strictest counts.
+    What an address is, judged by what it L{reaches<reached>}.
     """
-    if isinstance(ip, IPv6Address):
-        embedded = _embedded(ip)
-        if embedded:
-            kinds = {kindOf(each) for each in embedded}
-            if _rangeKind(ip) is Kind.PRIVATE:
-                kinds.add(Kind.PRIVATE)
-            return min(kinds, key=_STRICTEST_FIRST.index)
-    return _rangeKind(ip)
+    return _rangeKind(reached(ip))
 
 
 def _rangeKind(ip: IPAddress) -> Kind:
@@ -236,25 +285,21 @@ def _rangeKind(ip: IPAddress) -> Kind:
     raise AssertionError("the last range has them all")
 
 
-def reached(ip: IPAddress) -> IPAddress:
-    """
-    The address that a connection to another comes to on this host: IPv4 for
-    IPv4-mapped ones, else the same.
-    """
-    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
-        return ip.ipv4_mapped
-    return ip
-
-
 def isThisHost(ip: IPAddress) -> bool:
     """
-    Whether an address is one of this host's own: a socket can be bound to it.
-    When that cannot be found out, it is.
+    Whether an address comes to this host: it, or an IPv4 address inside it, is
+    unspecified, or a socket can be bound to it.  When that cannot be found
+    out, it does.
     """
-    ip = reached(ip)
-    if ip.is_unspecified:
+    ip = unmapped(ip)
+    return any(_isBindable(reading) for reading in (ip, *embedded(ip)))
+
+
+def _isBindable(ip: IPAddress) -> bool:
+    kind = _rangeKind(ip)
+    if kind is Kind.UNSPECIFIED:
         return True
-    if ip.is_multicast or ip == _BROADCAST:
+    if kind is Kind.MULTICAST or ip == _BROADCAST:
         return False  # a socket can be bound to those, too
     family = socket.AF_INET6 if isinstance(ip, IPv6Address) else socket.AF_INET
     try:

@@ -64,6 +64,11 @@ class AddressType(IntEnum):
     IPV6 = 0x04
 
 
+# Plain numbers, since looking up an enum's member costs twice the comparison,
+# and this is done for every request and datagram.
+_IPV4, _NAME, _IPV6 = map(int, AddressType)
+
+
 def _parseAddress(data: Buffer, start: int) -> tuple[Host, int, int] | None:
     """
     Parse an address and a port, and tell where they end (RFC 1928, section
@@ -77,20 +82,24 @@ def _parseAddress(data: Buffer, start: int) -> tuple[Host, int, int] | None:
 
     ADDR is 4 octets for ATYP 01, 16 for 04; for 03 it is an octet with the
     length of a name, then the name, without a NUL.
+
+    @return: The address, the port, and the offset after them; L{None} if they
+        have not all come.
+    @raise UnknownAddressType: Nobody knows how long the address is.
     """
     size = len(data)
     if size <= start:
         return None
     kind = data[start]
     begin = start + 1
-    if kind == AddressType.IPV4:
+    if kind == _IPV4:
         end = begin + 4
-    elif kind == AddressType.NAME:
+    elif kind == _NAME:
         if size <= begin:
             return None
         begin += 1
         end = begin + data[begin - 1]
-    elif kind == AddressType.IPV6:
+    elif kind == _IPV6:
         end = begin + 16
     else:
         raise UnknownAddressType(f"no address type {kind:02x}")
@@ -98,9 +107,9 @@ def _parseAddress(data: Buffer, start: int) -> tuple[Host, int, int] | None:
         return None
     raw = bytes(data[begin:end])
     host: Host
-    if kind == AddressType.IPV4:
+    if kind == _IPV4:
         host = IPv4Address(raw)
-    elif kind == AddressType.IPV6:
+    elif kind == _IPV6:
         host = IPv6Address(raw)
     else:
         host = raw
@@ -108,9 +117,19 @@ def _parseAddress(data: Buffer, start: int) -> tuple[Host, int, int] | None:
 
 
 def _encodeAddress(host: Host, port: int) -> bytes:
+    """
+    The inverse of L{_parseAddress}.
+
+    @raise ValueError: The name is longer than 255 bytes, the address has a
+        scope, for which there is no room, or the port is no 16-bit number.
+    """
+    if not 0 <= port <= 0xFFFF:
+        raise ValueError(f"port {port}: 0 to 65535")
     if isinstance(host, IPv4Address):
         return b"\x01" + host.packed + port.to_bytes(2, "big")
     if isinstance(host, IPv6Address):
+        if host.scope_id is not None:
+            raise ValueError(f"address {host}: no place for its scope")
         return b"\x04" + host.packed + port.to_bytes(2, "big")
     return b"\x03" + _counted(host, "host name") + port.to_bytes(2, "big")
 
@@ -118,6 +137,8 @@ def _encodeAddress(host: Host, port: int) -> bytes:
 def _counted(data: bytes, what: str) -> bytes:
     """
     Bytes behind an octet with their number.
+
+    @raise ValueError: There are more than 255.
     """
     if len(data) > 255:
         raise ValueError(f"{what} of {len(data)} bytes: 255 at most")
@@ -208,6 +229,8 @@ class MethodChoice:
     def encode(self) -> bytes:
         """
         The choice's bytes.
+
+        @raise ValueError: The method is no octet.
         """
         return bytes((VERSION, self.method))
 
@@ -215,15 +238,16 @@ class MethodChoice:
 @dataclass(frozen=True, slots=True)
 class UsernamePassword:
     """
-    The client's credentials (RFC 1929, section 2).  Either may be empty::
+    The client's credentials (RFC 1929, section 2)::
 
         +----+------+----------+------+----------+
         |VER | ULEN |  UNAME   | PLEN |  PASSWD  |
         +----+------+----------+------+----------+
-        | 1  |  1   | 0 to 255 |  1   | 0 to 255 |
+        | 1  |  1   | 1 to 255 |  1   | 1 to 255 |
         +----+------+----------+------+----------+
 
-    VER is 01, the version of this negotiation.
+    VER is 01, the version of this negotiation.  Unlike in the RFC, either may
+    be empty: there are clients that send an empty password.
     """
 
     username: bytes
@@ -294,6 +318,8 @@ class UsernamePasswordStatus:
     def encode(self) -> bytes:
         """
         The status' bytes.
+
+        @raise ValueError: The status is no octet.
         """
         return bytes((_USERNAME_VERSION, self.status))
 
@@ -337,7 +363,8 @@ class Request:
         """
         The request's bytes.
 
-        @raise ValueError: The name is longer than 255 bytes.
+        @raise ValueError: A number does not fit in its place, the name is
+            longer than 255 bytes, or the address has a scope.
         """
         return bytes((VERSION, self.command, 0)) + _encodeAddress(self.host, self.port)
 
@@ -378,15 +405,16 @@ class Reply:
         """
         The reply's bytes.
 
-        @raise ValueError: The name is longer than 255 bytes.
+        @raise ValueError: A number does not fit in its place, the name is
+            longer than 255 bytes, or the address has a scope.
         """
         return bytes((VERSION, self.reply, 0)) + _encodeAddress(self.host, self.port)
 
 
 def parseDatagramHeader(data: Buffer) -> tuple[int, Host, int, int]:
     """
-    Parse the header of a datagram (RFC 1928, section 7), which see at
-    L{Datagram}.
+    Parse the header of a datagram (RFC 1928, section 7), as L{Datagram} shows
+    it, without copying the payload.
 
     @return: FRAG, DST.ADDR, DST.PORT, and where the payload begins.
     @raise MalformedMessage: The header is cut short, or of an unknown ATYP.
@@ -402,7 +430,8 @@ def encodeDatagramHeader(host: Host, port: int, fragment: int = 0) -> bytes:
     """
     The header of a datagram.
 
-    @raise ValueError: The name is longer than 255 bytes.
+    @raise ValueError: A number does not fit in its place, the name is longer
+        than 255 bytes, or the address has a scope.
     """
     return bytes((0, 0, fragment)) + _encodeAddress(host, port)
 
@@ -442,6 +471,7 @@ class Datagram:
         """
         The datagram's bytes.
 
-        @raise ValueError: The name is longer than 255 bytes.
+        @raise ValueError: A number does not fit in its place, the name is longer
+            than 255 bytes, or the address has a scope.
         """
         return encodeDatagramHeader(self.host, self.port, self.fragment) + self.payload

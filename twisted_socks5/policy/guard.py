@@ -10,16 +10,25 @@ from __future__ import annotations
 
 from zope.interface import implementer
 
-from twisted_socks5.addresses import Address, Kind, kindOf
+from twisted_socks5.addresses import UNIX_CLIENT, Address, Kind, kindOf, unmapped
 from twisted_socks5.interfaces import IConnectPolicy, IRequest
 from twisted_socks5.policy.decision import Decision
 from twisted_socks5.wire import Command
 
 _ALLOW = Decision.allow()
-_DENIALS = {
-    kind: Decision.deny(reason=f"guard: {kind.value} destination") for kind in Kind
+_DENIED = {
+    kind: Decision.deny(
+        reason=f"guard: {kind.value} destination for a client elsewhere"
+    )
+    for kind in Kind
+    if kind not in (Kind.PRIVATE, Kind.GLOBAL)
 }
-_INSIDE = frozenset(Kind) - {Kind.PRIVATE, Kind.GLOBAL}
+_DENIED_TO_ANONYMOUS = {
+    **_DENIED,
+    Kind.PRIVATE: Decision.deny(
+        reason="guard: private destination for an anonymous client elsewhere"
+    ),
+}
 
 
 @implementer(IConnectPolicy)
@@ -49,7 +58,7 @@ class Guard:
         @raise ValueError: It is something else.
         """
         if local not in ("here", "elsewhere"):
-            raise ValueError(f"local={local}: expected 'here' or 'elsewhere'")
+            raise ValueError(f"local={local!r}: expected 'here' or 'elsewhere'")
         self._trustsLocal = local == "here"
 
     def decide(self, request: IRequest) -> Decision:
@@ -69,11 +78,15 @@ class Guard:
         if self._trustsLocal and _isOnThisHost(request.client):
             return _ALLOW
         assert address.ip is not None
-        kind = kindOf(address.ip)
-        if kind in _INSIDE or (kind is Kind.PRIVATE and request.identity.isAnonymous):
-            return _DENIALS[kind]
-        return _ALLOW
+        denied = _DENIED_TO_ANONYMOUS if request.identity.isAnonymous else _DENIED
+        return denied.get(kindOf(address.ip), _ALLOW)
 
 
 def _isOnThisHost(client: Address) -> bool:
-    return client.ip is None or kindOf(client.ip) is Kind.LOOPBACK
+    """
+    Whether a client is on this host for sure.  Unlike a destination, it is not
+    taken for an IPv4 address inside its own: anybody may choose that.
+    """
+    if client.ip is None:
+        return client == UNIX_CLIENT
+    return unmapped(client.ip).is_loopback

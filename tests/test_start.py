@@ -1,0 +1,67 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Starts that are refused, each with one line that says what to do.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+
+def refused(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "twisted", "socks5", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode != 0
+    lines = done.stderr.strip().splitlines()
+    ours = [line for line in lines if line.startswith("socks5: ")]
+    assert ours == lines[-1:], done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    return ours[0]
+
+
+@pytest.mark.parametrize("port", ["65536", "abc", "-1", "nosuch:1"])
+def test_wrongPort(port: str) -> None:
+    assert "--port" in refused("--port", port)
+
+
+def test_portInUse() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        line = refused("--port", str(taken.getsockname()[1]))
+    assert "in use" in line
+
+
+def test_openByAccident() -> None:
+    assert "--open" in refused("--port", "tcp:0")
+    assert "--open" in refused("--port", "haproxy:tcp:0:interface=127.0.0.1")
+
+
+def test_wrongKey() -> None:
+    line = refused("--set", "timeout.hanshake=3")
+    assert "did you mean timeout.handshake?" in line
+    assert "expected a number" in refused("--set", "timeout.idle=soon")
+
+
+def test_missingPasswordFile() -> None:
+    assert "No such file" in refused("--auth", "file:/nonexistent/users")
+
+
+def test_missingKey() -> None:
+    assert "No such file" in refused("--port", "ssl:0:privateKey=/nonexistent")
+
+
+def test_unknownOption() -> None:
+    assert "--bogus" in refused("--bogus")
+
+
+def test_unknownPolicy() -> None:
+    assert "guard" in refused("--policy", "gard")
