@@ -2,144 +2,231 @@
 # See LICENSE for details.
 
 """
-What addresses are, and the default policy's table.
+The default policy, cell by cell.
 """
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from types import SimpleNamespace
+from ipaddress import ip_address
 from typing import Any
 
+import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from twisted.plugin import getPlugins
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
-from twisted_socks5 import Guard, Identity
-from twisted_socks5.addresses import UNIX_CLIENT, Address, Kind, kindOf
-from twisted_socks5.errors import InvalidName
+from twisted_socks5 import Guard
+from twisted_socks5.addresses import UNIX_CLIENT, Address
+from twisted_socks5.authenticators import Identity
+from twisted_socks5.interfaces import IConnectPolicy, IPolicyFactory, IRequest
+from twisted_socks5.wire import Command
 
+ANONYMOUS = Identity()
+USER = Identity("user", b"user", method=0x02)
 
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [
-        ("127.0.0.1", "loopback"),
-        ("127.255.0.1", "loopback"),
-        ("::1", "loopback"),
-        ("::ffff:127.0.0.1", "loopback"),
-        ("::127.0.0.1", "loopback"),
-        ("64:ff9b::7f00:1", "loopback"),
-        ("64:ff9b:1::7f00:1", "loopback"),
-        ("2002:7f00:1::", "loopback"),
-        ("2001:0:808:808:0:0:80ff:fffe", "loopback"),
-        ("10.1.2.3", "private"),
-        ("100.64.0.1", "private"),
-        ("fd00::1", "private"),
-        ("2002:a00:1::", "private"),
-        ("169.254.1.1", "link-local"),
-        ("fe80::1", "link-local"),
-        ("169.254.169.254", "metadata"),
-        ("fd00:ec2::254", "metadata"),
-        ("100.100.100.200", "metadata"),
-        ("0.0.0.0", "unspecified"),
-        ("::", "unspecified"),
-        ("224.0.0.1", "multicast"),
-        ("ff02::1", "multicast"),
-        ("255.255.255.255", "reserved"),
-        ("2001:db8::1", "reserved"),
-        ("100::1", "reserved"),
-        ("8.8.8.8", "global"),
-        ("::ffff:8.8.8.8", "global"),
-        ("64:ff9b::808:808", "global"),
-        ("2606:4700::1111", "global"),
-    ],
-)
-def test_kind(text: str, kind: str) -> None:
-    assert kindOf(ip_address(text)) is Kind(kind)
-
-
-@given(st.ip_addresses(v=4))
-def test_embeddedIsNoLooser(ip: IPv4Address) -> None:
-    order = list(Kind)
-    number = int(ip)
-    for form in (
-        0xFFFF << 32 | number,
-        0xFFFF0000 << 32 | number,
-        0x64FF9B << 96 | number,
-        0x64FF9B0001 << 80 | number,
-        0x2002 << 112 | number << 80,
-        0x20010000 << 96 | 0x08080808 << 64 | number ^ 0xFFFFFFFF,
-    ):
-        assert order.index(kindOf(IPv6Address(form))) <= order.index(kindOf(ip))
+HERE = [
+    Address(ip_address("127.0.0.1"), 40000),
+    Address(ip_address("127.9.8.7"), 40000),
+    Address(ip_address("::1"), 40000),
+    Address(ip_address("::ffff:127.0.0.1"), 40000),
+    UNIX_CLIENT,
+]
+ELSEWHERE = [
+    Address(ip_address(text), 40000)
+    for text in (
+        "10.0.0.7",
+        "192.168.1.1",
+        "8.8.8.8",
+        "::ffff:10.0.0.7",
+        "2606:4700:4700::1111",
+        "fe80::1",
+        # Anybody may have an address with 127.0.0.1 in it.
+        "2606:4700:4700::5efe:127.0.0.1",
+        "2002:7f00:1::1",
+        "2001:0:808:808::80ff:fffe",
+        "64:ff9b::127.0.0.1",
+        "::127.0.0.1",
+        "0.0.0.0",  # noqa: S104 - no bind
+    )
+]
+INSIDE = {
+    "loopback": "127.0.0.1 ::1 ::ffff:127.0.0.1 2002:7f00:1::1 64:ff9b::7f00:1",
+    "link-local": "169.254.1.1 fe80::1 fe80::5efe:8.8.8.8",
+    "metadata": "169.254.169.254 fd00:ec2::254 100.100.100.200 ::169.254.169.254",
+    "unspecified": "0.0.0.0 0.1.2.3 ::",
+    "multicast": "224.0.0.1 ff02::1",
+    "reserved": "192.0.2.1 240.0.0.1 255.255.255.255 2001:db8::1 100::1",
+}
+PRIVATE = "10.0.0.1 172.16.0.1 192.168.0.1 100.64.0.1 fd12::1 ::ffff:10.0.0.1".split()
+GLOBAL = "8.8.8.8 2606:4700:4700::1111 ::ffff:8.8.8.8 64:ff9b::8.8.8.8".split()
+EVERYWHERE = [*" ".join(INSIDE.values()).split(), *PRIVATE, *GLOBAL]
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"",
-        b".",
-        b"a..b",
-        b".a",
-        b"a..",
-        b"a" * 64,
-        b"a b",
-        b"a\0b",
-        b"a\r\nb",
-        b"\xc3\xa9",
-    ]
-    + [b"a." * 127 + b"b"],
-)
-def test_invalidNames(raw: bytes) -> None:
-    with pytest.raises(InvalidName):
-        Address.fromName(raw, 80)
+@implementer(IRequest)
+@attrs.frozen
+class Asked:
+    """
+    A request as far as a guard looks at it.
+    """
+
+    client: Address
+    identity: Identity
+    destination: Address = Address("example.org", 443)
+    command: int = Command.CONNECT
+    raw: bytes = b""
+    listener: Address = Address(ip_address("192.0.2.1"), 1080)
+    session: Any = None
 
 
-@pytest.mark.parametrize(
-    ("raw", "host"),
-    [
-        (b"Example.ORG.", "example.org"),
-        (b"127.1", "127.1"),
-        (b"0x7f.1", "0x7f.1"),
-        (b"2130706433", "2130706433"),
-        (b"127.0.0.1", IPv4Address("127.0.0.1")),
-        (b"::1", IPv6Address("::1")),
-    ],
-)
-def test_names(raw: bytes, host: object) -> None:
-    assert Address.fromName(raw, 80).host == host
+def ask(guard: Guard, client: Address, identity: Identity, text: str) -> bool:
+    """
+    Whether a guard allows a client to go to an IP address: by what it says of
+    the request and of the address, which have to agree.
+    """
+    destination = Address(ip_address(text), 443)
+    request = Asked(client, identity, destination)
+    decision = guard.checkAddress(request, destination)
+    assert guard.decide(request) == decision
+    assert guard.checkAddress(Asked(client, identity), destination) == decision
+    if not decision.allowed:
+        assert decision.reply == 0x02
+        assert decision.reason.startswith("guard: ")
+    return decision.allowed
 
 
-HERE = Address(IPv4Address("127.0.0.1"), 1)
-AWAY = Address(IPv4Address("192.168.1.9"), 1)
-SOMEBODY = Identity("alice", b"alice", method=2)
+@pytest.mark.parametrize("client", HERE, ids=str)
+@pytest.mark.parametrize("identity", [ANONYMOUS, USER], ids=["anonymous", "user"])
+@pytest.mark.parametrize("text", EVERYWHERE)
+def test_onThisHost(client: Address, identity: Identity, text: str) -> None:
+    """
+    A client on this host may go anywhere.
+    """
+    assert ask(Guard(), client, identity, text)
 
 
-@pytest.mark.parametrize(
-    ("client", "identity", "local", "inside", "private"),
-    [
-        (HERE, Identity(), "here", True, True),
-        (UNIX_CLIENT, Identity(), "here", True, True),
-        (HERE, Identity(), "elsewhere", False, False),
-        (AWAY, SOMEBODY, "here", False, True),
-        (AWAY, Identity(), "here", False, False),
-    ],
-)
-def test_guard(
-    client: Address, identity: Identity, local: str, inside: bool, private: bool
-) -> None:
-    request: Any = SimpleNamespace(client=client, identity=identity)
-    guard = Guard(local)
-    for text, expected in (
-        ("127.0.0.1", inside),
-        ("::ffff:169.254.169.254", inside),
-        ("10.0.0.1", private),
-        ("8.8.8.8", True),
-    ):
-        decision = guard.checkAddress(request, Address(ip_address(text), 80))
-        assert decision.allowed is expected
-        assert decision.reply == (0 if expected else 2)
+ELSEWHERE_CASES = [
+    *((Guard(), client) for client in ELSEWHERE),
+    *((Guard("elsewhere"), client) for client in HERE + ELSEWHERE),
+]
 
 
-def test_guardArgument() -> None:
-    with pytest.raises(ValueError, match="elsewhere"):
-        Guard("nowhere")
+@pytest.mark.parametrize(("guard", "client"), ELSEWHERE_CASES)
+def test_authenticatedFromElsewhere(guard: Guard, client: Address) -> None:
+    """
+    Whoever has said who it is gets to private networks, but not inside.
+    """
+    for texts in INSIDE.values():
+        for text in texts.split():
+            assert not ask(guard, client, USER, text), text
+    for text in PRIVATE + GLOBAL:
+        assert ask(guard, client, USER, text), text
+
+
+@pytest.mark.parametrize(("guard", "client"), ELSEWHERE_CASES)
+def test_anonymousFromElsewhere(guard: Guard, client: Address) -> None:
+    """
+    Whoever has not gets to global addresses only.
+    """
+    for text in EVERYWHERE:
+        assert ask(guard, client, ANONYMOUS, text) is (text in GLOBAL), text
+
+
+@pytest.mark.parametrize("kind", INSIDE)
+def test_reasons(kind: str) -> None:
+    """
+    The log tells what kind of address was asked for.
+    """
+    destination = Address(ip_address(INSIDE[kind].split()[0]), 80)
+    decision = Guard().checkAddress(Asked(ELSEWHERE[0], USER), destination)
+    assert decision.reason == f"guard: {kind} destination for a client elsewhere"
+
+
+def test_reasonForAnonymous() -> None:
+    """
+    It also tells that a client would have got further with a name.
+    """
+    destination = Address(ip_address("10.0.0.1"), 80)
+    decision = Guard().checkAddress(Asked(ELSEWHERE[0], ANONYMOUS), destination)
+    assert decision.reason == (
+        "guard: private destination for an anonymous client elsewhere"
+    )
+
+
+@pytest.mark.parametrize("name", ["example.org", "localhost", "127.1", "2130706433"])
+def test_namesAreJudgedByTheirAddresses(name: str) -> None:
+    """
+    A name is let pass, however it is spelt: what it resolves to is judged.
+    """
+    request = Asked(ELSEWHERE[0], ANONYMOUS, Address(name, 80))
+    assert Guard().decide(request).allowed
+
+
+@pytest.mark.parametrize("command", [Command.BIND, Command.ASSOCIATE])
+@pytest.mark.parametrize("text", ["0.0.0.0", "::", "127.0.0.1", "10.0.0.1"])
+def test_noDestination(command: Command, text: str) -> None:
+    """
+    DST of BIND and UDP ASSOCIATE is none to go to; peers and the destinations
+    of datagrams are judged as they come.
+    """
+    request = Asked(
+        ELSEWHERE[0], ANONYMOUS, Address(ip_address(text), 0), command=command
+    )
+    assert Guard().decide(request).allowed
+    assert not Guard().checkAddress(request, Address(ip_address(text), 9)).allowed
+
+
+def test_isAPolicy() -> None:
+    """
+    It provides what it says.
+    """
+    assert verifyObject(IConnectPolicy, Guard())
+
+
+@pytest.mark.parametrize("local", ["", "Elsewhere", "trusted", "no\nwhere"])
+def test_wrongLocal(local: str) -> None:
+    """
+    A word that is not known is refused in one line that says what is.
+    """
+    with pytest.raises(ValueError, match="^.*expected 'here' or 'elsewhere'$") as error:
+        Guard(local)
+    assert "\n" not in str(error.value)
+
+
+class TestPlugin:
+    """
+    The guard on the command line.
+    """
+
+    def factory(self) -> Any:
+        found = [each for each in getPlugins(IPolicyFactory) if each.name == "guard"]
+        assert len(found) == 1
+        return found[0]
+
+    def test_isAFactory(self) -> None:
+        """
+        It provides what it says.
+        """
+        factory = self.factory()
+        assert IPolicyFactory.providedBy(factory)
+        assert factory.help
+        assert factory.argumentHelp == "[local=elsewhere]"
+
+    def test_generate(self) -> None:
+        """
+        It makes guards of either sort.
+        """
+        for guard, allowed in (
+            (self.factory().generate(None), True),
+            (self.factory().generate(None, local="here"), True),
+            (self.factory().generate(None, local="elsewhere"), False),
+        ):
+            assert isinstance(guard, Guard)
+            assert ask(guard, HERE[0], USER, "127.0.0.1") is allowed
+
+    def test_wrongArguments(self) -> None:
+        """
+        It makes none of what it does not know.
+        """
+        with pytest.raises(ValueError, match="expected 'here' or 'elsewhere'"):
+            self.factory().generate(None, local="there")

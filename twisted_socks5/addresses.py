@@ -237,8 +237,9 @@ def _localNAT64(bits: int) -> list[int]:
 
     Bits 64 to 71 are no part of the IPv4 address.  The suffix after it should
     be zeros, but a translator may not care, so neither do we, except to
-    believe that an address of 0.0.0.0/8 was meant, which nobody forwards to
-    (RFC 1812, section 5.3.7): it would be found in most of those for 96 bits.
+    believe that an address of 0.0.0.0/8 was meant, which nobody should forward
+    to (RFC 1812, section 5.3.7): it can be read in most of those for 96 bits.
+    In those for 48 and 56 bits it is read nevertheless, at their end.
     """
     without = (bits >> 64 << 56) | (bits & ((1 << 56) - 1))
     readings = [bits & _LOW_32]

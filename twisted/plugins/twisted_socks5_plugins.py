@@ -41,7 +41,7 @@ class GuardFactory:
     )
     argumentHelp = "[local=elsewhere]"
 
-    def generate(self, reactor: Any, local: str = "here") -> Guard:
+    def generate(self, reactor: Any, *args: str, **kwargs: str) -> Guard:
         """
         Make a guard.
 
@@ -49,7 +49,7 @@ class GuardFactory:
         """
         from twisted_socks5.policy import Guard
 
-        return Guard(local)
+        return Guard(*args, **kwargs)
 
 
 guard = GuardFactory()

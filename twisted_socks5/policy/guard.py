@@ -16,14 +16,14 @@ from twisted_socks5.policy.decision import Decision
 from twisted_socks5.wire import Command
 
 _ALLOW = Decision.allow()
-_DENIED = {
+_DENIED: dict[Kind, Decision] = {
     kind: Decision.deny(
         reason=f"guard: {kind.value} destination for a client elsewhere"
     )
     for kind in Kind
     if kind not in (Kind.PRIVATE, Kind.GLOBAL)
 }
-_DENIED_TO_ANONYMOUS = {
+_DENIED_TO_ANONYMOUS: dict[Kind, Decision] = {
     **_DENIED,
     Kind.PRIVATE: Decision.deny(
         reason="guard: private destination for an anonymous client elsewhere"

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from twisted.application.service import MultiService
 
-from twisted_socks5.service.options import SOCKS5Options as Options
+from twisted_socks5.service.options import SOCKS5Options
 from twisted_socks5.service.server import makeService as _makeService
 
+Options = SOCKS5Options
 
-def makeService(options: Options) -> MultiService:
+
+def makeService(options: SOCKS5Options) -> MultiService:
     """
     Make the service on the reactor that the runner has chosen.
     """

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from inspect import signature
 from typing import Any, NoReturn
 
 from twisted.cred.credentials import IUsernamePassword
@@ -191,13 +190,10 @@ def makePlugin(
         raise ValueError(
             f"{option} {name}: no such plugin; there is {', '.join(sorted(found))}"
         )
-    generate = found[name].generate
     try:
-        signature(generate).bind(reactor, *positional, **keyword)
+        return found[name].generate(reactor, *positional, **keyword)
     except TypeError as error:
         expected = found[name].argumentHelp or "no arguments"
         raise ValueError(f"{option} {name}: {error}; expected {expected}") from None
-    try:
-        return generate(reactor, *positional, **keyword)
     except ValueError as error:
         raise ValueError(f"{option} {name}: {error}") from None
