@@ -85,7 +85,8 @@ def test_passwordRequired(start: Callable, listener: socket.socket) -> None:
         with server.connect() as client:
             client.sendall(b"\x05\x01\x02\x01" + user + connectTo(1) + b"data")
             assert readAll(client) == b"\x05\x02\x01\x01"
-    assert "password " not in server.output()
+    assert server.output().count("other users of this host") == 1
+    assert "bad" not in server.output()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,9 @@ from twisted.cred.checkers import (
     ICredentialsChecker,
     InMemoryUsernamePasswordDatabaseDontUse,
 )
+from twisted.logger import Logger
+
+_log = Logger(namespace="twisted_socks5")
 
 
 def prepareChecker(checker: ICredentialsChecker) -> ICredentialsChecker:
@@ -32,6 +35,10 @@ def prepareChecker(checker: ICredentialsChecker) -> ICredentialsChecker:
                 f"--auth file:{checker.filename}: {error.strerror}"
             ) from None
     elif isinstance(checker, InMemoryUsernamePasswordDatabaseDontUse):
+        _log.warn(
+            "--auth memory: other users of this host can read its passwords in the "
+            "list of processes; use --auth file:PATH"
+        )
         # Twisted's plugin keeps text, which no bytes are equal to.
         users: dict[Any, Any] = checker.users
         checker.users = {_bytes(user): _bytes(users[user]) for user in users}
