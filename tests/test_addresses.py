@@ -73,7 +73,6 @@ def test_spellingsOfAnIP(raw: bytes, host: str) -> None:
         (b"0X7F000001", "0x7f000001"),
         (b"2130706433", "2130706433"),
         (b"0177.0.0.1", "0177.0.0.1"),
-        (b"127.0.0.1.", "127.0.0.1"),
         (b"[::1]", "[::1]"),
         (b"fe80::1%lo", "fe80::1%lo"),
         (b"0", "0"),
@@ -537,3 +536,12 @@ def test_thisHostWithoutDescriptors() -> None:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert not isThisHost(IPv4Address("192.0.2.1"))
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "::1"])
+def test_addressWithTrailingDot(text: str) -> None:
+    """
+    What is an IP address without its trailing dot is no name that a policy
+    would let pass unjudged.
+    """
+    assert Address.fromName(text.encode() + b".", 80) == Address(ip_address(text), 80)

@@ -51,7 +51,8 @@ class Address:
         """
         if len(raw) > 254 or not all(0x21 <= octet <= 0x7E for octet in raw):
             raise InvalidName("not a host name")
-        name = raw.decode("ascii").lower()
+        # The dot goes first: what it leaves may be an IP address, to be judged.
+        name = raw.decode("ascii").lower().removesuffix(".")
         for family, ip in (
             (socket.AF_INET, IPv4Address),
             (socket.AF_INET6, IPv6Address),
@@ -60,7 +61,6 @@ class Address:
                 return cls(ip(socket.inet_pton(family, name)), port)
             except OSError:
                 continue
-        name = name.removesuffix(".")
         if len(name) > 253 or not all(
             1 <= len(label) <= 63 for label in name.split(".")
         ):
