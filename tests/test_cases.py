@@ -12,8 +12,12 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
 
 GREET = bytes.fromhex("050100")
 
@@ -38,7 +42,9 @@ def connectTo(port: int, host: str = "127.0.0.1") -> bytes:
     return b"\x05\x01\x00\x01" + socket.inet_aton(host) + port.to_bytes(2, "big")
 
 
-def tunnel(server, listener) -> tuple[socket.socket, socket.socket]:
+def tunnel(
+    server: Server, listener: socket.socket
+) -> tuple[socket.socket, socket.socket]:
     client = server.connect()
     client.sendall(GREET + connectTo(listener.getsockname()[1]))
     assert readExactly(client, 2) == b"\x05\x00"
@@ -58,20 +64,22 @@ def tunnel(server, listener) -> tuple[socket.socket, socket.socket]:
         ("05ff" + "".join(f"{n:02x}" for n in range(255)), "0500"),
     ],
 )
-def test_greeting(start: Callable, sent: str, answer: str) -> None:
+def test_greeting(start: Callable[..., Server], sent: str, answer: str) -> None:
     with start().connect() as client:
         client.sendall(bytes.fromhex(sent))
         assert readExactly(client, 2).hex() == answer
 
 
 @pytest.mark.parametrize("sent", [b"\x05\x01\x02", b"\x05\x00", b"GET / HTTP/1.1\r\n"])
-def test_greetingRefused(start: Callable, sent: bytes) -> None:
+def test_greetingRefused(start: Callable[..., Server], sent: bytes) -> None:
     with start().connect() as client:
         client.sendall(sent)
         assert readAll(client) == b"\x05\xff"
 
 
-def test_passwordRequired(start: Callable, listener: socket.socket) -> None:
+def test_passwordRequired(
+    start: Callable[..., Server], listener: socket.socket
+) -> None:
     server = start("--auth", "memory:user:password")
     with server.connect() as client:
         client.sendall(GREET)
@@ -105,7 +113,7 @@ def test_passwordRequired(start: Callable, listener: socket.socket) -> None:
         ("05010001 7f000001 0000", 0x01),
     ],
 )
-def test_requestFails(start: Callable, request_: str, reply: int) -> None:
+def test_requestFails(start: Callable[..., Server], request_: str, reply: int) -> None:
     with start().connect() as client:
         client.sendall(GREET + bytes.fromhex(request_))
         assert readAll(client) == b"\x05\x00\x05" + bytes((reply,)) + bytes.fromhex(
@@ -113,7 +121,7 @@ def test_requestFails(start: Callable, request_: str, reply: int) -> None:
         )
 
 
-def test_refusedPort(start: Callable) -> None:
+def test_refusedPort(start: Callable[..., Server]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with start().connect() as client:
@@ -122,14 +130,14 @@ def test_refusedPort(start: Callable) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "0.0.0.0"])
-def test_ownListener(start: Callable, host: str) -> None:
+def test_ownListener(start: Callable[..., Server], host: str) -> None:
     server = start()
     with server.connect() as client:
         client.sendall(GREET + connectTo(server.port, host))
         assert readAll(client)[2:4] in (b"\x05\x02", b"\x05\x05")
 
 
-def test_everyPrefixWaits(start: Callable) -> None:
+def test_everyPrefixWaits(start: Callable[..., Server]) -> None:
     server = start()
     whole = GREET + connectTo(1)
     clients = []
@@ -150,7 +158,7 @@ def test_everyPrefixWaits(start: Callable) -> None:
         client.close()
 
 
-def test_oneByteASegment(start: Callable, listener: socket.socket) -> None:
+def test_oneByteASegment(start: Callable[..., Server], listener: socket.socket) -> None:
     with start().connect() as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in GREET + connectTo(listener.getsockname()[1]) + b"hello":
@@ -161,7 +169,7 @@ def test_oneByteASegment(start: Callable, listener: socket.socket) -> None:
             assert readExactly(destination, 5) == b"hello"
 
 
-def test_pipelined(start: Callable, listener: socket.socket) -> None:
+def test_pipelined(start: Callable[..., Server], listener: socket.socket) -> None:
     with start().connect() as client:
         client.sendall(GREET + connectTo(listener.getsockname()[1]) + b"hello")
         client.shutdown(socket.SHUT_WR)
@@ -172,7 +180,9 @@ def test_pipelined(start: Callable, listener: socket.socket) -> None:
         assert readAll(client)[12:] == b"later"
 
 
-def test_halfCloseByDestination(start: Callable, listener: socket.socket) -> None:
+def test_halfCloseByDestination(
+    start: Callable[..., Server], listener: socket.socket
+) -> None:
     client, destination = tunnel(start(), listener)
     with client, destination:
         destination.shutdown(socket.SHUT_WR)
@@ -182,7 +192,9 @@ def test_halfCloseByDestination(start: Callable, listener: socket.socket) -> Non
 
 
 @pytest.mark.parametrize("byClient", [True, False])
-def test_reset(start: Callable, listener: socket.socket, byClient: bool) -> None:
+def test_reset(
+    start: Callable[..., Server], listener: socket.socket, byClient: bool
+) -> None:
     client, destination = tunnel(start(), listener)
     one, other = (client, destination) if byClient else (destination, client)
     one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -191,7 +203,7 @@ def test_reset(start: Callable, listener: socket.socket, byClient: bool) -> None
         other.recv(1)
 
 
-def test_manyBytes(start: Callable, listener: socket.socket) -> None:
+def test_manyBytes(start: Callable[..., Server], listener: socket.socket) -> None:
     client, destination = tunnel(start(), listener)
     payload = hashlib.shake_128(b"seed").digest(8 * 1024 * 1024)
     with client, destination:
@@ -210,7 +222,7 @@ def test_manyBytes(start: Callable, listener: socket.socket) -> None:
         back.join()
 
 
-def test_handshakeDeadline(start: Callable) -> None:
+def test_handshakeDeadline(start: Callable[..., Server]) -> None:
     server = start("--set", "timeout.handshake=1")
     for sent in (b"", b"\x05", b"\x05\x01\x00\x05\x01\x00\x03\xffa"):
         with server.connect() as client:
@@ -218,7 +230,7 @@ def test_handshakeDeadline(start: Callable) -> None:
             assert readAll(client) in (b"", b"\x05\x00")
 
 
-def test_writeStall(start: Callable, listener: socket.socket) -> None:
+def test_writeStall(start: Callable[..., Server], listener: socket.socket) -> None:
     server = start("--set", "timeout.write-stall=1")
     client, destination = tunnel(server, listener)
     with client, destination, pytest.raises((ConnectionResetError, BrokenPipeError)):
@@ -226,7 +238,7 @@ def test_writeStall(start: Callable, listener: socket.socket) -> None:
             destination.sendall(bytes(65536))
 
 
-def test_sessionLimit(start: Callable) -> None:
+def test_sessionLimit(start: Callable[..., Server]) -> None:
     server = start("--set", "limit.sessions=2")
     clients = []
     for _ in range(2):  # by turns, so that the server has seen who has left
@@ -241,7 +253,7 @@ def test_sessionLimit(start: Callable) -> None:
         client.close()
 
 
-def test_descriptorsReturn(start: Callable) -> None:
+def test_descriptorsReturn(start: Callable[..., Server]) -> None:
     server = start()
     before = server.descriptors()
     for _ in range(300):

@@ -62,7 +62,9 @@ class IExchange(Interface):
         @raise StreamEnded: The client closed before.
         """
 
-    def readMessage(parse: Callable[[bytes], tuple[Any, int] | None]) -> Awaitable[Any]:
+    def readMessage(
+        parse: Callable[[bytearray], tuple[Any, int] | None],
+    ) -> Awaitable[Any]:
         """
         Read a message whose length its own bytes tell.
 
@@ -100,7 +102,9 @@ class IAuthenticator(Interface):
         it is chosen.  Nothing may be read or written yet.
         """
 
-    def authenticate(exchange: IExchange) -> Awaitable[Authenticated]:
+    def authenticate(
+        exchange: IExchange,
+    ) -> Awaitable[Authenticated] | Authenticated:
         """
         Hold the conversation that the method calls for, after the server has
         chosen it.

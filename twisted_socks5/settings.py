@@ -8,15 +8,17 @@ command line and the reference.
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 
-def _nonNegative(instance: object, field: attrs.Attribute[float], value: float) -> None:
+def _nonNegative(instance: object, field: attrs.Attribute[Any], value: float) -> None:
     if not 0 <= value < float("inf"):
         raise ValueError(f"must be 0 or more, not {value}")
 
 
-def _positive(instance: object, field: attrs.Attribute[float], value: float) -> None:
+def _positive(instance: object, field: attrs.Attribute[Any], value: float) -> None:
     if not 0 < value < float("inf"):
         raise ValueError(f"must be more than 0, not {value}")
 

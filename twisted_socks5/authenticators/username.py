@@ -166,6 +166,7 @@ class UsernamePasswordAuthenticator:
         sent = await exchange.readMessage(UsernamePassword.parse)
         credentials = Credentials(sent.username, sent.password)
         try:
+            avatar: Any
             _, avatar, logout = await self._portal.login(credentials, None, IProxyUser)
         except (LoginFailed, UnauthorizedLogin):
             raise AuthenticationFailed("wrong username or password") from None

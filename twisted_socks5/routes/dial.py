@@ -63,8 +63,9 @@ class SocketOutbound:
         @raise OSError: The destination has reset the connection meanwhile.
         """
         connected = self._take()
-        factory = Factory.forProtocol(lambda: protocol)
+        factory: Any = Factory()
         factory.noisy = False
+        factory.buildProtocol = lambda address: protocol
         try:
             # It works on a duplicate of the descriptor.
             self._reactor.adoptStreamConnection(

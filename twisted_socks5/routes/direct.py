@@ -8,7 +8,7 @@ that are allowed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,7 @@ class DirectRoute:
         self._resolver = resolver
         self._timeouts = timeouts or Timeouts()
         self._bindAddress = bindAddress
-        self._dial = partial(
+        self._dial: Callable[[Address], Any] = partial(
             dial if canDial(reactor) else connectTCP, reactor, bindAddress=bindAddress
         )
 
@@ -68,7 +68,7 @@ class DirectRoute:
         """
         if target.ip is not None:
             await check(target)
-            candidates = [target]
+            candidates: Sequence[Address] = [target]
         else:
             candidates = await self._allowed(target, check)
         connecting = race(self._reactor, candidates, self._attempt, _dispose)
@@ -80,7 +80,8 @@ class DirectRoute:
             raise TimedOut("connecting timed out") from None
 
     def _attempt(self, address: Address) -> Deferred[IOutbound]:
-        return maybeDeferred(self._dial, address)
+        attempt: Deferred[IOutbound] = maybeDeferred(self._dial, address)
+        return attempt
 
     async def _allowed(self, target: Address, check: Check) -> Sequence[Address]:
         """
@@ -102,7 +103,8 @@ class DirectRoute:
         return allowed
 
     async def _resolve(self, name: str) -> Sequence[IPAddress]:
-        resolving = maybeDeferred(self._resolver.resolve, name)
+        resolve: Callable[[str], Any] = self._resolver.resolve
+        resolving: Deferred[Sequence[IPAddress]] = maybeDeferred(resolve, name)
         try:
             return await resolving.addTimeout(self._timeouts.resolve, self._reactor)
         except TimeoutError:

@@ -51,7 +51,7 @@ class SOCKS5ServerFactory(ServerFactory):
     @ivar timeouts: The deadlines.
     """
 
-    protocol = SOCKS5ServerProtocol
+    protocol: Any = SOCKS5ServerProtocol
     noisy = False
 
     def __init__(

@@ -216,7 +216,8 @@ class SOCKS5ServerProtocol(Protocol):
             return  # it was cancelled
         error = failure.value
         if not isinstance(error, SOCKSError):
-            logDefect(self.factory.commands.get(self.session.command), "run", failure)
+            command = self.factory.commands.get(self.session.command or 0)
+            logDefect(command, "run", failure)
             error = GeneralFailure("the command failed")
         self.session.reason = self.session.reason or str(error) or type(error).__name__
         self.close(self._lastReply(error))

@@ -28,7 +28,7 @@ def fail(problem: object) -> NoReturn:
     raise SystemExit(f"socks5: {' '.join(str(problem).split())}")
 
 
-class SOCKS5Options(Options, AuthOptionMixin):  # type: ignore[misc]
+class SOCKS5Options(Options, AuthOptionMixin):
     """
     The options.  What is wrong with them is told in one line.
     """

@@ -50,7 +50,7 @@ class SOCKS5Service(Service):
         """
         Say where clients can connect.
         """
-        super().startService()
+        Service.startService(self)
         for listener in self.listeners:
             _log.info(
                 "SOCKS5 at {address} ({endpoint})",
@@ -64,7 +64,7 @@ class SOCKS5Service(Service):
 
         @return: Fires when nothing listens any more.
         """
-        super().stopService()
+        Service.stopService(self)
         stopping = [
             maybeDeferred(listener.port.stopListening) for listener in self.listeners
         ]

@@ -63,7 +63,7 @@ def _find(key: str) -> tuple[str, attrs.Attribute[Any]]:
 
 
 def _parse(key: str, text: str, field: attrs.Attribute[Any]) -> Any:
-    kind = type(field.default)
+    kind: Any = type(field.default)
     expected = "a whole number" if kind is int else "a number of seconds"
     try:
         value = kind(text)
