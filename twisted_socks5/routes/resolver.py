@@ -2,274 +2,245 @@
 # See LICENSE for details.
 
 """
-Looking names up with L{twisted.names}, in the reactor's own thread.
+Looking names up without a thread: in the hosts file, then with the name
+servers of resolv.conf, for any number of names at once.
 
 The reactor's resolver runs C{getaddrinfo} in ten threads that all share: ten
-names whose servers do not answer hold up everybody's, and an IP address in an
-odd spelling (C{0x7f.1}) is taken for one.  Here a look-up that hangs holds up
-nothing but itself, and is gone when it is cancelled.
+names whose servers do not answer would hold up everybody's.  Nothing is
+remembered here either: whoever judges addresses judges fresh ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address
-from itertools import chain, zip_longest
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import zip_longest
+from typing import Any, TypeAlias
 
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import (
-    TCP4ClientEndpoint,
-    TCP6ClientEndpoint,
-    connectProtocol,
-)
-from twisted.internet.error import CannotListenError, ConnectError
+import attrs
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
-from twisted.names import dns
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_socks5.addresses import IPAddress
-from twisted_socks5.errors import GeneralFailure, NameNotFound, SOCKSError, TimedOut
+from twisted_socks5.errors import GeneralFailure, NameNotFound
 from twisted_socks5.interfaces import IResolver
-from twisted_socks5.routes.hostfiles import (
+from twisted_socks5.routes.namefiles import (
+    NameServer,
+    ResolvConf,
     WatchedFile,
     parseHosts,
-    parseResolverConfiguration,
+    parseResolvConf,
 )
+from twisted_socks5.routes.nameservers import AAAA, A, askFor
 
 RESOLUTION_DELAY = 0.05
 """
-How long the other family's answer is waited for once one has come, in seconds
-(RFC 8305, section 8, Resolution Delay).
+How long the addresses of one family wait for those of the other, in seconds
+(RFC 8305, section 3).
 """
 
-_PATIENCE = (1, 3, 11, 45)
+MAX_ADDRESSES = 32
 """
-How long each name server is waited for, round by round, in seconds: as
-L{twisted.names.client} does.
+How many addresses of a name are of use.
 """
 
-_MOST_ADDRESSES = 32
+_Addresses: TypeAlias = Sequence[IPAddress]
 
-_LOCALHOST: tuple[IPAddress, ...] = (IPv6Address(1), IPv4Address(0x7F000001))
+# RFC 6761, section 6.3
+_LOOPBACK: _Addresses = (IPv6Address("::1"), IPv4Address("127.0.0.1"))
 
-
-class _Quiet(dns.DNSDatagramProtocol):
-    """
-    Does not log each socket.
-    """
-
-    noisy = False
-
-
-class _Controller:
-    """
-    What Twisted's DNS protocols tell of connections and stray messages.
-    """
-
-    def connectionMade(self, protocol: object) -> None: ...
-
-    def connectionLost(self, protocol: object) -> None: ...
-
-    def messageReceived(self, *stray: object) -> None: ...
+# Top-level domains that are not in the DNS, so that asking for a name in them
+# would only tell others of it: RFC 6761, section 6.4; RFC 7686, section 2.
+_NEVER_ASKED = frozenset(["invalid", "onion"])
 
 
 @implementer(IResolver)
 class NameResolver:
     """
-    Looks names up in hosts(5), then with the servers of resolv.conf(5).  There
-    is no cache: each answer is fresh when it is judged.
+    Looks names up as the C library does with C{hosts: files dns}, both
+    families at once.  Those who ask for the same name at the same time share
+    the answer.
     """
 
     def __init__(
         self,
         reactor: Any,
-        hosts: str = "/etc/hosts",
         resolvConf: str = "/etc/resolv.conf",
-        port: int = dns.PORT,
+        hosts: str = "/etc/hosts",
+        servers: Iterable[tuple[str, int]] | None = None,
     ) -> None:
         """
-        @param port: The port of the name servers.
+        @param reactor: Provides C{IReactorFDSet}, C{IReactorTCP} and
+            C{IReactorTime}.
+        @param resolvConf: The path of a resolv.conf(5) file.
+        @param hosts: The path of a hosts(5) file.
+        @param servers: The IP address and port of each name server to ask
+            instead of those in C{resolvConf}.
         """
         self._reactor = reactor
+        self._resolvConf = WatchedFile(resolvConf, parseResolvConf)
         self._hosts = WatchedFile(hosts, parseHosts)
-        self._configuration = WatchedFile(resolvConf, parseResolverConfiguration)
-        self._port = port
+        self._servers = (
+            None
+            if servers is None
+            else [NameServer(ip_address(host), port) for host, port in servers]
+        )
+        self._running: dict[str, _SharedLookup] = {}
 
-    def resolve(self, name: str) -> Deferred[Sequence[IPAddress]]:
+    def resolve(self, name: str) -> Deferred[_Addresses]:
         """
-        Look a name up.
+        All addresses of a name, IPv6 and IPv4 in turn (RFC 8305, section 4).
+        Cancelling leaves nothing behind.
 
-        @return: Its addresses, IPv6 and IPv4 by turns (RFC 8305, section 4).
-            Fails with L{NameNotFound}, L{TimedOut} or L{GeneralFailure}.
+        @raise NameNotFound: There are none.
+        @raise TimedOut: No name server answered in time.
+        @raise GeneralFailure: No name server could tell, or this host could
+            not ask.
         """
         return Deferred.fromCoroutine(self._resolve(name))
 
-    async def _resolve(self, name: str) -> Sequence[IPAddress]:
-        known = self._hosts.get().get(name)
-        if known:
-            return _byTurns(known)
-        top = name.rpartition(".")[2]
-        if top == "localhost":  # RFC 6761, section 6.3
-            return _LOCALHOST
-        if top == "invalid":  # RFC 6761, section 6.4
-            raise NameNotFound("name not found")
-        configuration = self._configuration.get()
+    async def _resolve(self, name: str) -> _Addresses:
+        try:
+            known = self._knownHere(name)
+            configuration = self._resolvConf.content()
+        except OSError as problem:
+            raise GeneralFailure(problem.strerror or str(problem)) from None
+        if known is not None:
+            return known
+        if self._servers is not None:
+            configuration = attrs.evolve(configuration, servers=self._servers)
+        lookup = self._running.get(name)
+        if lookup is not None:
+            return await lookup.join()
+        lookup = _SharedLookup(partial(self._running.pop, name))
+        self._running[name] = lookup
+        waiting = lookup.join()
+        lookup.start(self._search(name, configuration))
+        return await waiting
+
+    def _knownHere(self, name: str) -> _Addresses | None:
+        """
+        What is known of a name without asking.
+
+        @return: L{None}, if nothing is.
+        """
+        listed = self._hosts.content().get(name)
+        if listed:
+            return _interleaved(
+                [ip for ip in listed if ip.version == 6],
+                [ip for ip in listed if ip.version == 4],
+            )
+        topLevel = name.rpartition(".")[2]
+        if topLevel == "localhost":
+            return _LOOPBACK
+        if topLevel in _NEVER_ASKED:
+            raise NameNotFound(f"there are no names in {topLevel}")
+        return None
+
+    async def _search(self, name: str, configuration: ResolvConf) -> _Addresses:
+        """
+        Ask for each name that C{name} may stand for until one has addresses.
+        A time-out ends it: the next name would wait just as long.
+        """
+        errors: list[BaseException] = []
         for candidate in configuration.candidates(name):
-            if len(candidate) > 253:
-                continue
             try:
-                return await self._bothFamilies(candidate, configuration.servers)
-            except NameNotFound:
-                continue
-        raise NameNotFound("name not found")
+                return await self._bothFamilies(candidate, configuration)
+            except (NameNotFound, GeneralFailure) as error:
+                errors.append(error)
+        raise _mostTelling(errors)
 
-    def _bothFamilies(
-        self, name: str, servers: Sequence[str]
-    ) -> Deferred[Sequence[IPAddress]]:
-        return _BothFamilies(
-            self._reactor,
-            [
-                Deferred.fromCoroutine(self._ask(name, kind, servers))
-                for kind in (dns.AAAA, dns.A)
-            ],
-        ).outcome
+    async def _bothFamilies(self, name: str, configuration: ResolvConf) -> _Addresses:
+        asked = [
+            Deferred.fromCoroutine(
+                askFor(recordType, name, self._reactor, configuration)
+            )
+            for recordType in (AAAA, A)
+        ]
+        patience: IDelayedCall | None = None
 
-    async def _ask(
-        self, name: str, kind: int, servers: Sequence[str]
-    ) -> list[IPAddress]:
-        """
-        Ask the servers in turn for one kind of address, again and again with
-        more patience.
-        """
-        query = dns.Query(name.encode("ascii"), kind, dns.IN)
-        problem: SOCKSError | None = None
-        for patience in _PATIENCE:
-            for server in servers:
-                try:
-                    message = await self._query(server, query, patience)
-                except dns.DNSQueryTimeoutError:
-                    continue
-                except (OSError, CannotListenError, ConnectError) as error:
-                    problem = GeneralFailure(f"name server: {type(error).__name__}")
-                    continue
-                if message.rCode == dns.ENAME:
-                    raise NameNotFound("name not found")
-                if message.rCode == dns.OK:
-                    return _addresses(message, kind)
-                problem = GeneralFailure(f"name server: code {message.rCode}")
-            if problem is not None:
-                raise problem
-        raise TimedOut("no name server answered")
+        def answered(addresses: list[IPAddress]) -> list[IPAddress]:
+            nonlocal patience
+            if addresses and patience is None:
+                patience = self._reactor.callLater(RESOLUTION_DELAY, giveUp)
+            return addresses
 
-    async def _query(self, server: str, query: dns.Query, patience: int) -> Any:
-        """
-        Ask one server once, by a port of its own that nobody can guess.
-        """
-        protocol = _Quiet(_Controller(), reactor=self._reactor)
-        interface = "::" if ":" in server else ""
-        port = self._reactor.listenUDP(0, protocol, interface, 4096)
-        try:
-            message = await protocol.query((server, self._port), [query], patience)
-        finally:
-            for _, timer in protocol.liveMessages.values():
-                timer.cancel()
-            port.stopListening()
-        if message.trunc:
-            return await self._queryTCP(server, query, patience)
-        return message
+        def giveUp() -> None:
+            for family in asked:
+                family.cancel()
 
-    async def _queryTCP(self, server: str, query: dns.Query, patience: int) -> Any:
-        """
-        Ask again for an answer that was too long for a datagram.
-        """
-        kind = TCP6ClientEndpoint if ":" in server else TCP4ClientEndpoint
-        endpoint = kind(self._reactor, server, self._port, timeout=patience)
-        protocol = await connectProtocol(
-            endpoint, dns.DNSProtocol(_Controller(), reactor=self._reactor)
+        # Also fires when it is cancelled itself, and so cancels both.
+        outcomes: list[tuple[bool, Any]] = await DeferredList(
+            [family.addCallback(answered) for family in asked], consumeErrors=True
         )
-        try:
-            return await protocol.query([query], patience)
-        finally:
-            for _, timer in protocol.liveMessages.values():
-                if timer.active():
-                    timer.cancel()
-            protocol.transport.abortConnection()
+        if patience is not None and patience.active():
+            patience.cancel()
+        ipv6, ipv4 = (result if good else [] for good, result in outcomes)
+        if ipv6 or ipv4:
+            return _interleaved(ipv6, ipv4)
+        errors = [failure.value for good, failure in outcomes if not good]
+        raise _mostTelling(errors or [NameNotFound("the name has no address")])
 
 
-class _BothFamilies:
+class _SharedLookup:
     """
-    Waits for both families' answers, but not long for the second.
+    A look-up and all who wait for it.  It ends when nobody does any more.
     """
 
-    def __init__(self, reactor: Any, asking: list[Deferred[list[IPAddress]]]) -> None:
-        self._reactor = reactor
-        self._timer: IDelayedCall | None = None
-        self._asking = asking
-        self._answers: list[list[IPAddress]] = [[] for _ in asking]
-        self._problems: list[BaseException] = []
-        self._pending = len(asking)
-        self._isOver = False
-        self.outcome: Deferred[Sequence[IPAddress]] = Deferred(lambda _: self._stop())
-        for index, family in enumerate(asking):
-            family.addCallbacks(self._answered, self._failed, (index,))
+    def __init__(self, forget: Callable[[], object]) -> None:
+        """
+        @param forget: Is called when nobody can join any more.
+        """
+        self._forget = forget
+        self._waiting: list[Deferred[_Addresses]] = []
+        self._work: Deferred[None] | None = None
 
-    def _answered(self, addresses: list[IPAddress], index: int) -> None:
-        self._answers[index] = addresses
-        self._pending -= 1
-        if self._isOver:
+    def join(self) -> Deferred[_Addresses]:
+        """
+        Wait for the result, until that is cancelled.
+        """
+        waiting: Deferred[_Addresses] = Deferred(self._leave)
+        self._waiting.append(waiting)
+        return waiting
+
+    def start(self, work: Coroutine[Deferred[Any], Any, _Addresses]) -> None:
+        """
+        Do the work that all wait for; at least one has joined.
+        """
+        self._work = Deferred.fromCoroutine(work).addBoth(self._finished)
+
+    def _leave(self, leaving: Deferred[_Addresses]) -> None:
+        if leaving in self._waiting:
+            self._waiting.remove(leaving)
+            if not self._waiting and self._work is not None:
+                self._forget()
+                self._work.cancel()
+
+    def _finished(self, result: _Addresses | Failure) -> None:
+        if not self._waiting:  # all have left
             return
-        if not self._pending:
-            self._finish()
-        elif addresses:
-            self._timer = self._reactor.callLater(RESOLUTION_DELAY, self._finish)
-
-    def _failed(self, failure: Failure) -> None:
-        self._pending -= 1
-        if self._isOver:
-            return
-        assert failure.value is not None
-        self._problems.append(failure.value)
-        if not self._pending:
-            self._finish()
-
-    def _finish(self) -> None:
-        self._stop()
-        addresses = _interleave(*self._answers)
-        if addresses:
-            self.outcome.callback(addresses)
-            return
-        for problem in self._problems:
-            if not isinstance(problem, NameNotFound):
-                self.outcome.errback(problem)
-                return
-        self.outcome.errback(NameNotFound("name has no address"))
-
-    def _stop(self) -> None:
-        self._isOver = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        for family in self._asking:
-            family.cancel()
+        self._forget()
+        everybody, self._waiting = self._waiting, []
+        for waiting in everybody:
+            if not waiting.called:  # what one does may cancel another
+                waiting.callback(result)
 
 
-def _addresses(message: Any, kind: int) -> list[IPAddress]:
-    packed = [each.payload.address for each in message.answers if each.type == kind]
-    make = IPv6Address if kind == dns.AAAA else IPv4Address
-    return [make(each) for each in dict.fromkeys(packed)]
-
-
-def _byTurns(addresses: Sequence[IPAddress]) -> Sequence[IPAddress]:
-    return _interleave(
-        [ip for ip in addresses if ip.version == 6],
-        [ip for ip in addresses if ip.version == 4],
-    )
-
-
-def _interleave(*families: Sequence[IPAddress]) -> Sequence[IPAddress]:
+def _interleaved(ipv6: _Addresses, ipv4: _Addresses) -> _Addresses:
     """
-    One of each by turns (RFC 8305, section 4).
+    IPv6 and IPv4 addresses in turn, each once.
     """
-    mixed = chain.from_iterable(zip_longest(*families))
-    return [ip for ip in mixed if ip is not None][:_MOST_ADDRESSES]
+    pairs = zip_longest(ipv6, ipv4)
+    inTurn = dict.fromkeys(ip for pair in pairs for ip in pair if ip is not None)
+    return tuple(inTurn)[:MAX_ADDRESSES]
+
+
+def _mostTelling(errors: Sequence[BaseException]) -> BaseException:
+    """
+    The first that is not about a name that was not found: where one question
+    had no answer, "not found" is not certain.
+    """
+    return next((e for e in errors if not isinstance(e, NameNotFound)), errors[0])
