@@ -36,13 +36,13 @@ class Server:
                 stderr=output,
             )
 
-    def connect(self) -> socket.socket:
+    def connect(self, port: int | None = None) -> socket.socket:
         """
         A connection to it, as soon as it listens.
         """
         for _ in range(200):
             try:
-                client = socket.create_connection(("127.0.0.1", self.port), 10)
+                client = socket.create_connection(("127.0.0.1", port or self.port), 10)
             except ConnectionRefusedError:
                 assert self.process.poll() is None, self.output()
                 time.sleep(0.05)  # another process: there is nothing to wait for
@@ -57,6 +57,16 @@ class Server:
         """
         with open(self.log, encoding="utf-8", errors="replace") as file:
             return file.read()
+
+    def waitFor(self, text: str) -> None:
+        """
+        Wait until it has logged something.
+        """
+        for _ in range(200):
+            if text in self.output():
+                return
+            time.sleep(0.05)  # another process: there is nothing to wait for
+        raise AssertionError(self.output())
 
     def descriptors(self) -> int:
         """

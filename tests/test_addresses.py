@@ -545,3 +545,11 @@ def test_addressWithTrailingDot(text: str) -> None:
     would let pass unjudged.
     """
     assert Address.fromName(text.encode() + b".", 80) == Address(ip_address(text), 80)
+
+
+def test_socketForBothFamilies() -> None:
+    """
+    One client has one address, whichever listener it comes by.
+    """
+    name = ("::ffff:192.0.2.1", 80, 0, 0)
+    assert fromSocketName(name) == Address(IPv4Address("192.0.2.1"), 80)

@@ -183,3 +183,12 @@ def test_mostTellingOfOneKindIsTheFirst() -> None:
 def test_mostTellingOfUnrankedIsTheFirst() -> None:
     failed: list[ReplyError] = [GeneralFailure("a"), CommandNotSupported("b")]
     assert mostTelling(failed) is failed[0]
+
+
+def test_successIsNoError() -> None:
+    with pytest.raises(ValueError, match="no error"):
+        errorForReply(0x00)
+
+
+def test_unassignedReplyShowsItsNumber() -> None:
+    assert "f0" in str(errorForReply(0xF0))

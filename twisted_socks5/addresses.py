@@ -86,9 +86,10 @@ UNIX_CLIENT = Address("unix", 0)
 def fromSocketName(name: tuple[Any, ...]) -> Address:
     """
     What C{getsockname} and C{getpeername} tell of an Internet socket, without
-    the scope of a link-local address, which is this host's affair.
+    the scope of a link-local address, which is this host's affair.  IPv4 on a
+    socket for both families is IPv4.
     """
-    return Address(ip_address(name[0].partition("%")[0]), name[1])
+    return Address(unmapped(ip_address(name[0].partition("%")[0])), name[1])
 
 
 def addressOf(address: IAddress) -> Address:

@@ -168,7 +168,7 @@ class UnassignedReply(ReplyError):
     """
 
     def __init__(self, reply: int, reason: str = "") -> None:
-        super().__init__(reason)
+        super().__init__(reason or f"reply {reply:02x}")
         self.reply = reply
 
 
@@ -190,7 +190,10 @@ def errorForReply(reply: int, reason: str = "") -> ReplyError:
 
     @param reply: A REP octet other than 00.
     @param reason: What to say in the error's text.
+    @raise ValueError: The octet is 00, which tells of success.
     """
+    if reply == SUCCEEDED:
+        raise ValueError("00 is no error")
     errorType = _BY_REPLY.get(reply)
     if errorType is None:
         return UnassignedReply(reply, reason)

@@ -332,7 +332,7 @@ class SOCKS5ServerProtocol(Protocol):
         if factory.accessLog is not None:
             factory.accessLog.sessionStarted(self.session)
         if factory.registry.isOverfull:
-            self.refuse("limit.sessions")
+            self.refuse("over limit.sessions")
             return
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
@@ -353,18 +353,22 @@ class SOCKS5ServerProtocol(Protocol):
         @return: Whether it may stay.
         """
         session = self.session
-        session.client = addressOf(self.transport.getPeer())
+        client = addressOf(self.transport.getPeer())
+        if client.ip is None and session.client.ip is not None:
+            # Of a UNIX socket of the balancer's: that is not this host's.
+            self.refuse("the PROXY header tells no address of the client")
+            return False
+        session.client = client
         if not self.factory.registry.countClient(session):
-            self.refuse("limit.sessions-per-client")
+            self.refuse("over limit.sessions-per-client")
             return False
         return True
 
-    def refuse(self, limit: str) -> None:
+    def refuse(self, reason: str) -> None:
         """
-        Turn the client away because of a limit.
+        Turn the client away before it is served.
         """
-        self.session.reason = f"over {limit}"
-        self.finish(self.session.reason)
+        self.finish(reason)
         self.stopTimer()
         self.transport.abortConnection()
 
