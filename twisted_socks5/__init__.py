@@ -3,18 +3,47 @@
 
 """
 A SOCKS5 server and plugin framework for Twisted.
+
+The public names are imported when they are first used: every C{twistd} that
+starts reads the plugins, and with them this package.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from twisted_socks5._version import __version__
-from twisted_socks5.authenticators import (
-    Authenticated,
-    Identity,
-    NoAuthentication,
-    UsernamePasswordAuthenticator,
-)
-from twisted_socks5.policy import Decision, Guard
-from twisted_socks5.server.factory import SOCKS5ServerFactory
-from twisted_socks5.settings import Limits, Timeouts
+
+if TYPE_CHECKING:
+    from twisted_socks5.authenticators import (
+        Authenticated,
+        Identity,
+        NoAuthentication,
+        UsernamePasswordAuthenticator,
+    )
+    from twisted_socks5.policy import Decision, Guard
+    from twisted_socks5.server.factory import SOCKS5ServerFactory
+    from twisted_socks5.settings import Limits, Timeouts
+
+_HOMES = {
+    "Authenticated": "authenticators",
+    "Decision": "policy",
+    "Guard": "policy",
+    "Identity": "authenticators",
+    "Limits": "settings",
+    "NoAuthentication": "authenticators",
+    "SOCKS5ServerFactory": "server.factory",
+    "Timeouts": "settings",
+    "UsernamePasswordAuthenticator": "authenticators",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
 
 __all__ = [
     "Authenticated",

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from io import StringIO
 from typing import Any, NoReturn
 
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import AuthOptionMixin
 from twisted.plugin import getPlugins
+from twisted.plugins.cred_file import theFileCheckerFactory
 from twisted.python.usage import Options, UsageError
 
 from twisted_socks5.interfaces import IPluginFactory, IPolicyFactory
@@ -85,6 +87,15 @@ class SOCKS5Options(Options, AuthOptionMixin):
         self["port"].append(value)
 
     opt_p = opt_port
+
+    def opt_auth(self, description: str) -> None:
+        """
+        Ask for a username and password, which must be those of a checker:
+        file:PATH and others, see --help-auth; may be given several times.
+        """
+        # It would tell of a missing file in a line of its own beside ours.
+        theFileCheckerFactory.errorOutput = StringIO()
+        AuthOptionMixin.opt_auth(self, description)
 
     def opt_set(self, value: str) -> None:
         """
