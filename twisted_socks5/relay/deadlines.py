@@ -25,6 +25,7 @@ class TunnelDeadlines:
     __slots__ = (
         "_expired",
         "_halfClosed",
+        "_isClosing",
         "_reactor",
         "_stalledSince",
         "_stopped",
@@ -48,6 +49,7 @@ class TunnelDeadlines:
         self._timer: IDelayedCall | None = None
         self._stalledSince: dict[object, float] | None = None
         self._halfClosed = False
+        self._isClosing = False
         self._stopped = False
         self.lastMoved = reactor.seconds()
         if timeouts.idle:
@@ -79,8 +81,10 @@ class TunnelDeadlines:
 
     def closing(self, side: object) -> None:
         """
-        The tunnel has ended, but for the bytes that a side is still to take.
+        The tunnel has ended, but for the bytes that a side is still to take:
+        only how long that takes counts from now on.
         """
+        self._isClosing = True
         self.taken(side)
         self.stalled(side)
 
@@ -99,9 +103,9 @@ class TunnelDeadlines:
         """
         timeouts = self._timeouts
         due = []
-        if timeouts.idle:
+        if timeouts.idle and not self._isClosing:
             due.append((self.lastMoved + timeouts.idle, "idle"))
-        if self._halfClosed:
+        if self._halfClosed and not self._isClosing:
             due.append((self.lastMoved + timeouts.halfClosed, "half-closed and silent"))
         if self._stalledSince:
             first = min(self._stalledSince.values())

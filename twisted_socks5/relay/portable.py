@@ -49,7 +49,8 @@ class _End(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self.received += len(data)
         self.tunnel.moved()
-        self.other.transport.write(data)
+        if not self.other.isLost:
+            self.other.transport.write(data)
 
     def readConnectionLost(self) -> None:
         self.tunnel.endOfStream(self)
@@ -171,8 +172,8 @@ class PortableTunnel:
             self._ended(self._reason)
         elif wasReset:
             other.transport.abortConnection()
-        else:
-            self._closeSide(other)
+        elif not self._isClosing:
+            self._close()
 
     def _close(self) -> None:
         """

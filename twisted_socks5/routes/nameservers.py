@@ -54,7 +54,7 @@ async def askFor(
     other.  A server that cannot be reached, or that says that it cannot tell,
     is not asked again.
 
-    @param recordType: L{A} or L{AAAA}.
+    @param recordType: C{A} or C{AAAA}.
     @param name: A full name.
     @param reactor: Provides C{IReactorFDSet}, C{IReactorTCP} and
         C{IReactorTime}.
