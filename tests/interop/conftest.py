@@ -1,0 +1,249 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Programs of others, destinations for them, and what the proxy logged of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import socketserver
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+
+PAGE = b"""<!DOCTYPE html>
+<title>A page</title>
+<p id="text">not run</p>
+<script src="/script.js"></script>
+"""
+SCRIPT = b"""document.getElementById("text").textContent = "run by the browser";"""
+
+
+@pytest.fixture
+def program() -> Callable[..., str]:
+    """
+    Finds a program, by the first of its names that there is.
+    """
+
+    def find(*names: str) -> str:
+        for name in names:
+            # sshd is not on everybody's path.
+            path = shutil.which(name) or shutil.which(name, path="/usr/sbin")
+            if path is not None:
+                return path
+        missing = f"{names[0]} is not installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+
+    return find
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """
+    An environment that has no proxies and no configuration of the user's.
+    """
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.lower().endswith("_proxy") and not name.startswith(("XDG_", "SSH_"))
+    }
+    return kept | {"HOME": str(home)}
+
+
+@pytest.fixture
+def run(
+    environment: dict[str, str],
+) -> Callable[..., subprocess.CompletedProcess[bytes]]:
+    """
+    Runs a program to its end.
+    """
+
+    def running(
+        *command: str, given: bytes = b"", patience: float = 30
+    ) -> subprocess.CompletedProcess[bytes]:
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        ) as process:
+            try:
+                output, errors = process.communicate(given, patience)
+            except BaseException:
+                # Also what it has started itself: a browser is many processes.
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+    return running
+
+
+@pytest.fixture
+def accounts(tmp_path: Path) -> tuple[str, str]:
+    """
+    Arguments for a proxy that lets in alice, whose password is wonderland.
+    """
+    users = tmp_path / "users"
+    users.touch(0o600)
+    users.write_text("alice:wonderland\n")
+    return "--auth", f"file:{users}"
+
+
+@pytest.fixture
+def sessions() -> Callable[..., list[dict[str, Any]]]:
+    """
+    Reads the access log of a proxy, as soon as that many sessions have ended.
+    """
+
+    def ended(server: Server, count: int = 1) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        for _ in range(200):
+            events = [
+                json.loads(line)
+                for line in server.output().splitlines(keepends=True)
+                if line.endswith("}\n")
+            ]
+            # The first session is that by which the server was seen to listen.
+            found = [event for event in events if event.get("session", 1) != 1]
+            if len(found) >= count:
+                return found
+            time.sleep(0.05)  # another process: there is nothing to wait for
+        raise AssertionError(server.output())
+
+    return ended
+
+
+class Web(ThreadingHTTPServer):
+    """
+    A web server on loopback, that remembers what it was asked for.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        if ":" in host:
+            self.address_family = socket.AF_INET6
+        super().__init__((host, 0), Pages)
+        self.paths: list[str] = []
+
+    @property
+    def port(self) -> int:
+        """
+        The port that it has.
+        """
+        return int(self.server_address[1])
+
+
+class Pages(BaseHTTPRequestHandler):
+    """
+    A page and its script; what is posted is sent back.
+    """
+
+    server: Web
+    timeout = 30
+
+    def do_GET(self) -> None:
+        """
+        Answer with the page or its script.
+        """
+        script = self.path == "/script.js"
+        kind = "text/javascript" if script else "text/html"
+        self._answer(SCRIPT if script else PAGE, kind)
+
+    def do_POST(self) -> None:
+        """
+        Answer with what was sent.
+        """
+        length = int(self.headers["Content-Length"])
+        self._answer(self.rfile.read(length), "application/octet-stream")
+
+    def _answer(self, body: bytes, kind: str) -> None:
+        self.server.paths.append(self.path)
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """
+        Say nothing.
+        """
+
+
+def serving(server: socketserver.BaseServer) -> Iterator[None]:
+    """
+    Have a server answer meanwhile.
+    """
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    yield
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    """
+    A web server on 127.0.0.1.
+    """
+    server = Web()
+    for _ in serving(server):
+        yield server
+
+
+@pytest.fixture
+def web6() -> Iterator[Web]:
+    """
+    A web server on ::1.
+    """
+    server = Web("::1")
+    for _ in serving(server):
+        yield server
+
+
+class Echo(socketserver.StreamRequestHandler):
+    """
+    Reads to the end, and only then sends it all back.
+    """
+
+    timeout = 30
+
+    def handle(self) -> None:
+        """
+        Serve a connection.
+        """
+        self.wfile.write(self.rfile.read())
+
+
+@pytest.fixture
+def echo() -> Iterator[int]:
+    """
+    The port on 127.0.0.1 of a destination that answers after a half-close.
+    """
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo)
+    server.daemon_threads = True
+    for _ in serving(server):
+        yield server.server_address[1]
