@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -113,10 +114,13 @@ def accounts(tmp_path: Path) -> tuple[str, str]:
 @pytest.fixture
 def sessions() -> Callable[..., list[dict[str, Any]]]:
     """
-    Reads the access log of a proxy, as soon as that many sessions have ended.
+    Reads the access log of a proxy, as soon as that many sessions have ended
+    (that carried something to the client, if C{used}), in their order.
     """
 
-    def ended(server: Server, count: int = 1) -> list[dict[str, Any]]:
+    def ended(
+        server: Server, count: int = 1, used: bool = False
+    ) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         for _ in range(200):
             events = [
@@ -126,8 +130,8 @@ def sessions() -> Callable[..., list[dict[str, Any]]]:
             ]
             # The first session is that by which the server was seen to listen.
             found = [event for event in events if event.get("session", 1) != 1]
-            if len(found) >= count:
-                return found
+            if sum(not used or event["down"] > 0 for event in found) >= count:
+                return sorted(found, key=lambda event: int(event["session"]))
             time.sleep(0.05)  # another process: there is nothing to wait for
         raise AssertionError(server.output())
 
@@ -247,3 +251,104 @@ def echo() -> Iterator[int]:
     server.daemon_threads = True
     for _ in serving(server):
         yield server.server_address[1]
+
+
+@pytest.fixture
+def closedPort() -> Iterator[int]:
+    """
+    A port on 127.0.0.1 where nothing listens, nor will meanwhile.
+    """
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+class SSHD:
+    """
+    An OpenSSH server on loopback, with keys of its own and no other way in.
+
+    @ivar arguments: C{ssh}'s arguments that lead to it.
+    """
+
+    def __init__(self, sshd: str, keygen: str, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        for name in ("host", "user"):
+            subprocess.run(
+                [keygen, "-q", "-t", "ed25519", "-N", "", "-f", folder / name],
+                check=True,
+                timeout=30,
+            )
+        host = (folder / "host.pub").read_text()
+        (folder / "known").write_text(f"[127.0.0.1]:{self.port} {host}")
+        (folder / "config").write_text(
+            f"Port {self.port}\n"
+            "ListenAddress 127.0.0.1\n"
+            f"HostKey {folder}/host\n"
+            f"AuthorizedKeysFile {folder}/user.pub\n"
+            "AuthenticationMethods publickey\n"
+            "PermitRootLogin prohibit-password\n"
+            "StrictModes no\n"
+            "UsePAM no\n"
+            "PidFile none\n"
+        )
+        if os.getuid() == 0:
+            # Where it confines what speaks to clients; it has to be there.  It
+            # stays: another server may be using it.
+            Path("/run/sshd").mkdir(0o755, exist_ok=True)
+        self.log = folder / "log"
+        with open(self.log, "wb") as output:
+            self.process = subprocess.Popen(
+                [sshd, "-D", "-e", "-f", folder / "config"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        options = [
+            "BatchMode=yes",
+            "ConnectTimeout=20",
+            "IdentitiesOnly=yes",
+            "IdentityAgent=none",
+            f"IdentityFile={folder}/user",
+            "StrictHostKeyChecking=yes",
+            f"UserKnownHostsFile={folder}/known",
+            f"Port={self.port}",
+        ]
+        self.arguments = ["-F", "none", "-T"]
+        for option in options:
+            self.arguments += ["-o", option]
+        self.arguments.append(f"{pwd.getpwuid(os.getuid()).pw_name}@127.0.0.1")
+
+    def output(self) -> str:
+        """
+        What it has logged.
+        """
+        return self.log.read_text(errors="replace")
+
+    def waitForIt(self) -> None:
+        """
+        Return when it listens.
+        """
+        for _ in range(200):
+            if "Server listening on" in self.output():
+                return
+            assert self.process.poll() is None, self.output()
+            time.sleep(0.05)  # another process: there is nothing to wait for
+        raise AssertionError(self.output())
+
+
+@pytest.fixture
+def sshd(program: Callable[..., str], tmp_path: Path) -> Iterator[SSHD]:
+    """
+    An OpenSSH server that lets in who runs the tests.
+    """
+    folder = tmp_path / "sshd"
+    folder.mkdir()
+    server = SSHD(program("sshd"), program("ssh-keygen"), folder)
+    try:
+        server.waitForIt()
+        yield server
+    finally:
+        server.process.terminate()
+        server.process.wait(10)
