@@ -245,8 +245,9 @@ def test_chromium(
     assert done.returncode == 0, done.stderr
     assert b"run by the browser" in done.stdout, done.stderr
     assert {"/page", "/script.js"} <= set(web.paths)
-    # The web server speaks HTTP/1.0: each request has a connection of its own.
-    found = sessions(server, len(web.paths), used=True)
-    assert {facts(session) for session in found} == {
-        (None, "CONNECT", f"{host}:{web.port}", "00")
-    }
+    # The web server speaks HTTP/1.0: page and script have a connection each.  The
+    # browser may have opened others in advance, and not used them.
+    found = sessions(server, 2, used=True)
+    used = {facts(session) for session in found if session["down"]}
+    assert used == {(None, "CONNECT", f"{host}:{web.port}", "00")}
+    assert {each.get("target") for each in found} <= {f"{host}:{web.port}", None}
