@@ -8,12 +8,13 @@ A started server, and destinations of the tests' own.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -21,17 +22,22 @@ import pytest
 class Server:
     """
     C{twistd socks5} in a process of its own.
+
+    @ivar baseline: How many descriptors it has open when nobody is connected.
+    @ivar defects: How many defects of plugins it is to log.
     """
 
-    def __init__(self, log: str, arguments: list[str]) -> None:
+    baseline = 0
+    defects = 0
+
+    def __init__(self, log: str, arguments: list[str], command: list[str]) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.log = log
         with open(log, "wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "twisted", "socks5"]
-                + ["--port", str(self.port), *arguments],
+                [sys.executable, *command, "--port", str(self.port), *arguments],
                 stdout=output,
                 stderr=output,
             )
@@ -74,28 +80,80 @@ class Server:
         """
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    def memory(self) -> int:
+        """
+        How many bytes of memory it has resident.
+        """
+        with open(f"/proc/{self.process.pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def waitUntil(self, isSo: Callable[[], bool], seconds: float = 10) -> None:
+        """
+        Wait for what only looking shows.
+        """
+        end = time.monotonic() + seconds
+        while not isSo():
+            assert self.process.poll() is None, self.output()
+            assert time.monotonic() < end, self.output()
+            time.sleep(0.01)  # another process: there is nothing to wait for
+
+    def waitForLog(self, text: str, times: int = 1) -> None:
+        """
+        Wait until it has logged a text so many times.
+        """
+        self.waitUntil(lambda: self.output().count(text) >= times)
+
+    def waitForDescriptors(self, more: int) -> None:
+        """
+        Wait until it has so many descriptors more than without a client.
+        """
+        self.waitUntil(lambda: self.descriptors() == self.baseline + more)
+
+    def address(self, endpoint: str) -> tuple[str, int]:
+        """
+        Where one of its listeners is.
+        """
+        pattern = rf"SOCKS5 at \[?(.*?)\]?:(\d+) \({re.escape(endpoint)}\)"
+        found = re.search(pattern, self.output())
+        assert found, self.output()
+        return found[1], int(found[2])
+
+    def stop(self) -> None:
+        """
+        Have it end, and see what it leaves.
+        """
+        try:
+            self.waitUntil(lambda: self.descriptors() <= self.baseline, 5)
+        finally:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(10)
+        output = self.output()
+        assert output.count("#error") == self.defects, output
+        assert "#critical" not in output, output
+        assert "Unhandled" not in output, output
+
 
 @pytest.fixture
 def start(tmp_path: object) -> Iterator[Callable[..., Server]]:
     """
-    Starts servers; what one logs as an error fails the test.
+    Starts servers; what one logs as an error, or leaves open, fails the test.
     """
     servers: list[Server] = []
 
-    def starting(*arguments: str) -> Server:
-        server = Server(f"{tmp_path}/log{len(servers)}", list(arguments))
-        server.connect().close()
+    def starting(
+        *arguments: str, command: Sequence[str] = ("-m", "twisted", "socks5")
+    ) -> Server:
+        log = f"{tmp_path}/log{len(servers)}"
+        server = Server(log, list(arguments), list(command))
         servers.append(server)
+        server.connect().close()
+        server.waitForLog("session=1 ")  # whose descriptor is closed by then
+        server.baseline = server.descriptors()
         return server
 
     yield starting
     for server in servers:
-        server.process.send_signal(signal.SIGTERM)
-        server.process.wait(10)
-        output = server.output()
-        assert "#error" not in output, output
-        assert "#critical" not in output, output
-        assert "Unhandled" not in output, output
+        server.stop()
 
 
 @pytest.fixture

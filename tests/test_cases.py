@@ -16,44 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conversation import GREET, connectTo, readAll, readExactly, tunnel
+
 if TYPE_CHECKING:
     from tests.conftest import Server
-
-GREET = bytes.fromhex("050100")
-
-
-def readExactly(client: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        piece = client.recv(count - len(data))
-        assert piece, f"closed after {data!r}"
-        data += piece
-    return data
-
-
-def readAll(client: socket.socket) -> bytes:
-    data = b""
-    while piece := client.recv(65536):
-        data += piece
-    return data
-
-
-def connectTo(port: int, host: str = "127.0.0.1") -> bytes:
-    return b"\x05\x01\x00\x01" + socket.inet_aton(host) + port.to_bytes(2, "big")
-
-
-def tunnel(
-    server: Server, listener: socket.socket
-) -> tuple[socket.socket, socket.socket]:
-    client = server.connect()
-    client.sendall(GREET + connectTo(listener.getsockname()[1]))
-    assert readExactly(client, 2) == b"\x05\x00"
-    reply = readExactly(client, 10)
-    assert reply[:4] == b"\x05\x00\x00\x01"
-    destination, peer = listener.accept()
-    destination.settimeout(10)
-    assert reply[4:] == socket.inet_aton(peer[0]) + peer[1].to_bytes(2, "big")
-    return client, destination
 
 
 @pytest.mark.parametrize(
