@@ -18,6 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+# To what is no terminal it would log in JSON.
+TWIST = ("-m", "twisted", "--log-format=text", "socks5")
+
 
 class Server:
     """
@@ -140,9 +143,7 @@ def start(tmp_path: object) -> Iterator[Callable[..., Server]]:
     """
     servers: list[Server] = []
 
-    def starting(
-        *arguments: str, command: Sequence[str] = ("-m", "twisted", "socks5")
-    ) -> Server:
+    def starting(*arguments: str, command: Sequence[str] = TWIST) -> Server:
         log = f"{tmp_path}/log{len(servers)}"
         server = Server(log, list(arguments), list(command))
         servers.append(server)

@@ -125,7 +125,7 @@ def sendUntilBlocked(one: socket.socket, data: bytes) -> int:
     timeout = one.gettimeout()
     one.setblocking(False)
     sent = 0
-    while sent < len(data) and select.select([], [one], [], 1)[1]:
+    while sent < len(data) and select.select([], [one], [], 0.5)[1]:
         sent += one.send(data[sent : sent + 65536])
     one.settimeout(timeout)
     return sent

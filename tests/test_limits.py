@@ -1,0 +1,220 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Deadlines, and how many there may be.
+
+That a deadline is kept shows by the connection's end: nothing else would end
+it.  How long it took is not measured.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conversation import (
+    GREET,
+    assertServes,
+    connectTo,
+    readAll,
+    readExactly,
+    tunnel,
+)
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+
+
+def test_handshakeDeadlineInEachPhase(
+    start: Callable[..., Server], listener: socket.socket
+) -> None:
+    server = start("--auth", "memory:user:password", "--set", "timeout.handshake=2")
+    logIn = b"\x05\x01\x02\x01\x04user\x08password"
+    cases = [
+        (b"", b""),
+        (b"\x05", b""),
+        (b"\x05\x02\x00", b""),
+        (b"\x05\x01\x02", b"\x05\x02"),
+        (b"\x05\x01\x02\x01\x04u", b"\x05\x02"),
+        (logIn[:-1], b"\x05\x02"),
+        (logIn, b"\x05\x02\x01\x00"),
+        (logIn + b"\x05\x01\x00", b"\x05\x02\x01\x00"),
+        (logIn + b"\x05\x01\x00\x03\xffa", b"\x05\x02\x01\x00"),
+    ]
+    clients = []
+    for sent, _ in cases:
+        client = server.connect()
+        client.sendall(sent)
+        clients.append(client)
+    for client, (_, answer) in zip(clients, cases, strict=True):
+        with client:
+            assert readAll(client) == answer
+    assert server.output().count("handshake timed out") == len(cases)
+
+
+def test_handshakeDeadlineIsAbsolute(start: Callable[..., Server]) -> None:
+    """
+    Bytes that trickle in do not put it off: a name of 255 bytes would take
+    half a minute.
+    """
+    server = start("--set", "timeout.handshake=1")
+    with server.connect() as client:
+        client.sendall(GREET + b"\x05\x01\x00\x03\xff")
+        assert readExactly(client, 2) == b"\x05\x00"
+        sent = 0
+        while not select.select([client], [], [], 0.1)[0]:
+            client.sendall(b"a")
+            sent += 1
+        assert sent < 255
+        assert client.recv(1) == b""
+
+
+def test_handshakeDeadlineEndsWithTheRequest(
+    start: Callable[..., Server], listener: socket.socket
+) -> None:
+    server = start("--set", "timeout.handshake=1")
+    client, destination = tunnel(server, listener)
+    with client, destination, server.connect() as another:
+        assert readAll(another) == b""  # whose time began later
+        client.sendall(b"still here")
+        assert readExactly(destination, 10) == b"still here"
+
+
+def served(server: Server, listener: socket.socket, source: str) -> bool:
+    """
+    Whether a client from an address gets an answer.
+    """
+    client = socket.create_connection(
+        ("127.0.0.1", server.port), 10, source_address=(source, 0)
+    )
+    with client:
+        try:
+            client.sendall(GREET)
+            return client.recv(2) == b"\x05\x00"
+        except ConnectionError:
+            return False
+
+
+def test_sessionsInAll(start: Callable[..., Server], listener: socket.socket) -> None:
+    server = start("--set", "limit.sessions=3")
+    pairs = [tunnel(server, listener) for _ in range(3)]
+    for _ in range(5):
+        assert not served(server, listener, "127.0.0.1")
+    assert server.output().count("over limit.sessions") == 5
+    for client, destination in pairs:
+        client.sendall(b"works")
+        assert readExactly(destination, 5) == b"works"
+    for client, destination in pairs:
+        client.close()
+        destination.close()
+    server.waitForDescriptors(0)
+    assertServes(server, listener)
+
+
+def test_sessionsOfOneClient(
+    start: Callable[..., Server], listener: socket.socket
+) -> None:
+    server = start("--set", "limit.sessions-per-client=2")
+
+    def come(source: str) -> socket.socket:
+        client = socket.create_connection(
+            ("127.0.0.1", server.port), 10, source_address=(source, 0)
+        )
+        client.sendall(GREET)
+        assert readExactly(client, 2) == b"\x05\x00"
+        return client
+
+    first, second = come("127.0.0.7"), come("127.0.0.7")
+    assert not served(server, listener, "127.0.0.7")
+    assert not served(server, listener, "127.0.0.7")
+    with come("127.0.0.8"):
+        assert not served(server, listener, "127.0.0.7")
+    assert "client=127.0.0.7" in server.output()
+    assert server.output().count('reason="over limit.sessions-per-client"') == 3
+    first.close()
+    server.waitForDescriptors(1)
+    with come("127.0.0.7"):
+        assert not served(server, listener, "127.0.0.7")
+    second.close()
+
+
+def test_idle(start: Callable[..., Server], listener: socket.socket) -> None:
+    """
+    A byte now and then keeps a tunnel, in whichever direction; silence ends
+    it on both sides.
+    """
+    server = start("--set", "timeout.idle=3")
+    client, destination = tunnel(server, listener)
+    with client, destination:
+        end = time.monotonic() + 4
+        one, other = client, destination
+        while time.monotonic() < end:
+            one.sendall(b"x")
+            assert other.recv(1) == b"x"
+            one, other = other, one
+            assert not select.select([client, destination], [], [], 0.2)[0]
+        assert client.recv(1) == b""
+        assert destination.recv(1) == b""
+        server.waitForLog("reason=idle")
+
+
+@pytest.mark.parametrize("byClient", [True, False])
+def test_halfClosedAndSilent(
+    start: Callable[..., Server], listener: socket.socket, byClient: bool
+) -> None:
+    server = start("--set", "timeout.half-closed=1")
+    client, destination = tunnel(server, listener)
+    whole, wholeEnd = tunnel(server, listener)
+    one, other = (client, destination) if byClient else (destination, client)
+    with client, destination, whole, wholeEnd:
+        one.shutdown(socket.SHUT_WR)
+        assert other.recv(1) == b""
+        assert one.recv(1) == b""
+        server.waitForLog("half-closed and silent")
+        # One that is not half-closed has no such deadline.
+        whole.sendall(b"hello")
+        assert readExactly(wholeEnd, 5) == b"hello"
+
+
+def test_halfClosedButNotSilent(
+    start: Callable[..., Server], listener: socket.socket
+) -> None:
+    server = start("--set", "timeout.half-closed=3")
+    client, destination = tunnel(server, listener)
+    with client, destination:
+        client.shutdown(socket.SHUT_WR)
+        assert destination.recv(1) == b""
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            destination.sendall(b"x")
+            assert client.recv(1) == b"x"
+            assert not select.select([client], [], [], 0.2)[0]
+        destination.close()
+        assert client.recv(1) == b""
+
+
+def test_lateRequest(
+    start: Callable[..., Server], listener: socket.socket
+) -> None:
+    """
+    A request that is completed too late is not served.
+    """
+    server = start("--set", "timeout.handshake=1")
+    request = connectTo(listener.getsockname()[1])
+    with server.connect() as client:
+        client.sendall(GREET + request[:-1])
+        assert readAll(client) == b"\x05\x00"
+        try:
+            client.sendall(request[-1:])
+        except ConnectionError:
+            pass
+    assertServes(server, listener)
+    listener.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listener.accept()
