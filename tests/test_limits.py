@@ -199,9 +199,7 @@ def test_halfClosedButNotSilent(
         assert client.recv(1) == b""
 
 
-def test_lateRequest(
-    start: Callable[..., Server], listener: socket.socket
-) -> None:
+def test_lateRequest(start: Callable[..., Server], listener: socket.socket) -> None:
     """
     A request that is completed too late is not served.
     """
