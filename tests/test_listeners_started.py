@@ -198,6 +198,8 @@ def test_PROXYClientLimit(start: Callable[..., Server], header: Header) -> None:
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         b"PROXY NONSENSE\r\n" + GREET,
         b"PROXY " + b"x" * 200,
+        b"PROXY TCP4 a b 1 2\r\n" + GREET,
+        b"PROXY TCP6 127.0.0.1\x00 127.0.0.1 1 1\r\n" + GREET,
         version2("127.0.0.7")[:12] + b"\xff\xff\xff\xff" + bytes(300),
     ],
 )
@@ -414,8 +416,7 @@ def test_certificateOutOfDate(
 ) -> None:
     server = start("--port", endpointFor(tls, certificate))
     assert server.output().count(words) == 1
-    client = secure(server, tls, certificate)
-    client, destination = tunnel(server, listener, client)
+    client, destination = tunnel(server, listener, secure(server, tls, certificate))
     client.close()
     destination.close()
 

@@ -7,7 +7,7 @@ Programs of others, destinations for them, and what the proxy logged of it.
 
 from __future__ import annotations
 
-import json
+import re
 import os
 import pwd
 import shutil
@@ -111,6 +111,19 @@ def accounts(tmp_path: Path) -> tuple[str, str]:
     return "--auth", f"file:{users}"
 
 
+_FIELD = re.compile(r'(\w+)=("[^"]*"|\S+)')
+
+
+def _field(found: tuple[str, str]) -> tuple[str, Any]:
+    """
+    A field of the access log, numbers as numbers.
+    """
+    key, value = found
+    if key in ("session", "up", "down"):
+        return key, int(value)
+    return key, value.strip('"')
+
+
 @pytest.fixture
 def sessions() -> Callable[..., list[dict[str, Any]]]:
     """
@@ -124,9 +137,9 @@ def sessions() -> Callable[..., list[dict[str, Any]]]:
         found: list[dict[str, Any]] = []
         for _ in range(200):
             events = [
-                json.loads(line)
+                dict(map(_field, _FIELD.findall(line)))
                 for line in server.output().splitlines(keepends=True)
-                if line.endswith("}\n")
+                if " session=" in line and line.endswith("\n")
             ]
             # The first session is that by which the server was seen to listen.
             found = [event for event in events if event.get("session", 1) != 1]

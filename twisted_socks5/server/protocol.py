@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_socks5 import wire
-from twisted_socks5.addresses import Address, addressOf
+from twisted_socks5.addresses import UNIX_CLIENT, Address, addressOf
 from twisted_socks5.authenticators import Authenticated
 from twisted_socks5.errors import (
     AuthenticationFailed,
@@ -353,9 +353,12 @@ class SOCKS5ServerProtocol(Protocol):
         @return: Whether it may stay.
         """
         session = self.session
-        client = addressOf(self.transport.getPeer())
+        try:
+            client = addressOf(self.transport.getPeer())
+        except ValueError:  # a PROXY header with nonsense in it
+            client = UNIX_CLIENT
         if client.ip is None and session.client.ip is not None:
-            # Of a UNIX socket of the balancer's: that is not this host's.
+            # Or one with a UNIX socket of the balancer's, which is not ours.
             self.refuse("the PROXY header tells no address of the client")
             return False
         session.client = client
