@@ -7,9 +7,9 @@ Programs of others, destinations for them, and what the proxy logged of it.
 
 from __future__ import annotations
 
-import re
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
