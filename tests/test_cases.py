@@ -211,7 +211,7 @@ def test_sessionLimit(start: Callable[..., Server]) -> None:
         clients.append(server.connect())
         clients[-1].sendall(GREET)
         assert readExactly(clients[-1], 2) == b"\x05\x00"
-    with server.connect() as third, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), server.connect() as third:
         third.sendall(GREET)
         assert third.recv(2) != b"\x05\x00"
         raise ConnectionResetError  # an orderly close will do, too
