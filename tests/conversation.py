@@ -8,6 +8,7 @@ What tests say to a started server and hear from it.
 from __future__ import annotations
 
 import hashlib
+import os
 import select
 import socket
 import struct
@@ -16,11 +17,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.conftest import Server
 
 GREET = bytes.fromhex("050100")
 LOGIN = b"\x05\x01\x02\x01\x04user\x08password"
+
+
+def loopback6() -> socket.socket:
+    """
+    A destination on ::1, where there is IPv6.
+    """
+    try:
+        return socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError as error:
+        assert os.environ.get("CI") != "true", f"no IPv6 here: {error}"
+        pytest.skip(f"no IPv6 here: {error}")
 
 
 def readExactly(client: socket.socket, count: int) -> bytes:

@@ -24,6 +24,7 @@ from tests.conversation import (
     connectToName,
     deaf,
     failure,
+    loopback6,
     pattern,
     readAll,
     readExactly,
@@ -41,10 +42,7 @@ Leave = Callable[[socket.socket], object]
 
 def test_IPv6(start: Callable[..., Server]) -> None:
     server = start()
-    try:
-        listening = socket.create_server(("::1", 0), family=socket.AF_INET6)
-    except OSError as error:
-        pytest.skip(f"no IPv6 here: {error}")
+    listening = loopback6()
     with listening, server.connect() as client:
         listening.settimeout(10)
         client.sendall(GREET + connectTo6("::1", listening.getsockname()[1]) + b"data")

@@ -23,6 +23,7 @@ from tests.conversation import (
     GREET,
     connectTo,
     failure,
+    loopback6,
     pattern,
     readAll,
     readExactly,
@@ -47,10 +48,7 @@ def dial(server: Server, endpoint: str) -> socket.socket:
 
 
 def test_tcp6(start: Callable[..., Server], listener: socket.socket) -> None:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError as error:
-        pytest.skip(f"no IPv6 here: {error}")
+    loopback6().close()
     endpoint = "tcp6:0:interface=\\:\\:1"
     server = start("--port", endpoint)
     client, destination = tunnel(server, listener, dial(server, endpoint))

@@ -13,17 +13,16 @@ import os
 import resource
 import socket
 from collections.abc import Callable, Coroutine, Iterator
-from functools import wraps
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ParamSpec
 
 import pytest
+from pytest_twisted import blockon, ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.names import dns
-from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -41,19 +40,10 @@ def inReactor(
     test: Callable[Arguments, Coroutine[Deferred[Any], Any, None]],
 ) -> Callable[Arguments, None]:
     """
-    Have the reactor do its work until a test is done.
+    Wait for a test as pytest-twisted does, with its types.
     """
-
-    @wraps(test)
-    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
-        outcomes: list[object] = []
-        Deferred.fromCoroutine(test(*args, **kwargs)).addBoth(outcomes.append)
-        while not outcomes:
-            reactor.iterate(0.01)
-        if isinstance(outcomes[0], Failure):
-            outcomes[0].raiseException()
-
-    return run
+    waited: Callable[Arguments, None] = ensureDeferred(test)
+    return waited
 
 
 def ips(*texts: str) -> list[IPAddress]:
@@ -103,7 +93,7 @@ def _nothingGoesWrong(events: list[LogEvent]) -> Iterator[None]:
 def server() -> Iterator[DNSServer]:
     server = DNSServer(reactor)
     yield server
-    inReactor(server.stop)()
+    blockon(Deferred.fromCoroutine(server.stop()))
 
 
 @pytest.fixture

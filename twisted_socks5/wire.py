@@ -116,6 +116,20 @@ def _parseAddress(data: Buffer, start: int) -> tuple[Host, int, int] | None:
     return host, data[end] << 8 | data[end + 1], end + 2
 
 
+def _parseFields(data: Buffer) -> tuple[int, Host, int, int] | None:
+    """
+    Parse what requests and replies have in common: VER, the octet that tells
+    them apart, RSV, and an address; and tell where that ends.
+    """
+    if not _checkVersion(data, VERSION):
+        return None
+    address = _parseAddress(data, 3)
+    if address is None:
+        return None
+    host, port, end = address
+    return data[1], host, port, end
+
+
 def _encodeAddress(host: Host, port: int) -> bytes:
     """
     The inverse of L{_parseAddress}.
@@ -351,13 +365,11 @@ class Request:
         @raise UnknownAddressType: Nobody knows how long it is.
         @raise MalformedMessage: It is of another version.
         """
-        if not _checkVersion(data, VERSION):
+        fields = _parseFields(data)
+        if fields is None:
             return None
-        address = _parseAddress(data, 3)
-        if address is None:
-            return None
-        host, port, end = address
-        return cls(data[1], host, port), end
+        octet, host, port, end = fields
+        return cls(octet, host, port), end
 
     def encode(self) -> bytes:
         """
@@ -393,13 +405,11 @@ class Reply:
         @raise UnknownAddressType: Nobody knows how long it is.
         @raise MalformedMessage: It is of another version.
         """
-        if not _checkVersion(data, VERSION):
+        fields = _parseFields(data)
+        if fields is None:
             return None
-        address = _parseAddress(data, 3)
-        if address is None:
-            return None
-        host, port, end = address
-        return cls(data[1], host, port), end
+        octet, host, port, end = fields
+        return cls(octet, host, port), end
 
     def encode(self) -> bytes:
         """

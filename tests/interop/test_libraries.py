@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-import socks  # type: ignore[import-untyped]
+import socks
 from python_socks import ProxyError
 from python_socks.async_.asyncio import Proxy
 

@@ -73,7 +73,8 @@ class SocketOutbound:
             )
         finally:
             connected.close()
-        transport: ITransport = protocol.transport  # type: ignore[attr-defined]
+        attached: Any = protocol  # IProtocol does not tell of its transport
+        transport: ITransport = attached.transport
         return transport
 
     def detachSocket(self) -> socket.socket | None:

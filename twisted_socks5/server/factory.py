@@ -78,8 +78,7 @@ class SOCKS5ServerFactory(ServerFactory):
         @param timeouts: The deadlines.
         @param limits: How much there may be at once.
         @param accessLog: Is told of each session when it has ended.
-        @raise ValueError: There are no authenticators, or two of the same
-            method that are not told apart by strength.
+        @raise ValueError: There are no authenticators.
         """
         self.reactor = reactor
         self.timeouts = timeouts or Timeouts()

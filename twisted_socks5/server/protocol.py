@@ -145,7 +145,10 @@ class SOCKS5ServerProtocol(Protocol):
         self.session.logout = answer.logout
         if answer.layer is not None:
             self.transport = LayeredTransport(self.transport, answer.layer)
-            self.stream.setLayer(answer.layer)
+            try:
+                self.stream.setLayer(answer.layer)
+            except Exception as error:  # what was sent ahead is not good
+                raise StreamEnded(_layerProblem(error)) from None
 
     def takeDown(self, message: wire.Request) -> Request:
         """
@@ -217,7 +220,10 @@ class SOCKS5ServerProtocol(Protocol):
         error = failure.value
         if not isinstance(error, SOCKSError):
             command = self.factory.commands.get(self.session.command or 0)
-            logDefect(command, "run", failure)
+            if command is None:
+                logDefect(self, "serve", failure)
+            else:
+                logDefect(command, "run", failure)
             error = GeneralFailure("the command failed")
         self.session.reason = self.session.reason or str(error) or type(error).__name__
         self.close(self._lastReply(error))
@@ -421,7 +427,7 @@ class SOCKS5ServerProtocol(Protocol):
         """
 
     def _layerFailed(self, error: Exception) -> None:
-        self.session.reason = f"protection failed: {type(error).__name__}"
+        self.session.reason = _layerProblem(error)
         if self.session.tunnel is not None:
             self.session.tunnel.abort()
         else:
@@ -440,6 +446,10 @@ class SOCKS5ServerProtocol(Protocol):
         if self._serving is not None:
             self._serving.cancel()
         self.finish("client closed" if reason.check(ConnectionDone) else "client reset")
+
+
+def _layerProblem(error: Exception) -> str:
+    return f"protection failed: {type(error).__name__}"
 
 
 def _encodeReply(reply: int, bound: Address | None) -> bytes:

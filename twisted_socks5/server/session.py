@@ -52,6 +52,7 @@ class Session:
     """
 
     __slots__ = (
+        "_began",
         "_lasted",
         "_protocol",
         "client",
@@ -85,6 +86,7 @@ class Session:
         self.client = client
         self.listener = listener
         self.started = time.time()
+        self._began = time.monotonic()
         self.state = State.GREETING
         self.isCounted = False
         self.method: int | None = None
@@ -105,7 +107,7 @@ class Session:
         """
         How long it has lasted.
         """
-        return time.time() - self.started if self._lasted is None else self._lasted
+        return time.monotonic() - self._began if self._lasted is None else self._lasted
 
     @property
     def bytesUp(self) -> int:
@@ -133,7 +135,7 @@ class Session:
         It is over: nothing can be done with it, only read.
         """
         self.state = State.ENDED
-        self._lasted = time.time() - self.started
+        self._lasted = self.seconds
         self._protocol = None
 
     # -- ICommandSession ------------------------------------------------------

@@ -1,0 +1,119 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+A layer that an authenticator slides under the conversation, in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import LogLevel, capturedLogs
+from zope.interface import implementer
+
+from twisted_socks5 import Authenticated, Identity, SOCKS5ServerFactory
+from twisted_socks5.interfaces import IAuthenticator, IExchange, IStreamLayer
+
+GREET = b"\x05\x01\x80"
+UNKNOWN_COMMAND = b"\x05\xf0\x00\x01\x7f\x00\x00\x01\x00\x50"
+
+
+def flip(data: bytes) -> bytes:
+    return bytes(octet ^ 0xFF for octet in data)
+
+
+@implementer(IStreamLayer)
+class Flipping:
+    """
+    Flips every bit; an octet of 00 on the wire is not good.
+    """
+
+    def wrap(self, data: bytes) -> bytes:
+        return flip(data)
+
+    def unwrap(self, data: bytes) -> Iterator[bytes]:
+        good, bad, _ = data.partition(b"\x00")
+        yield flip(good)
+        if bad:
+            raise ValueError("00 came")
+
+    def eof(self) -> None: ...
+
+    def wrapDatagram(self, data: bytes) -> bytes:
+        return flip(data)
+
+    def unwrapDatagram(self, data: bytes) -> bytes:
+        return flip(data)
+
+
+@implementer(IAuthenticator)
+class Layered:
+    method = 0x80
+    strength = 1
+    failureReply = b""
+
+    def isAvailable(self, exchange: IExchange) -> bool:
+        return True
+
+    def authenticate(self, exchange: IExchange) -> Authenticated:
+        return Authenticated(Identity("alice"), Flipping())
+
+
+class Conversation:
+    def __init__(self) -> None:
+        factory: Any = SOCKS5ServerFactory(Clock(), [Layered()])
+        self.protocol = factory.buildProtocol(None)
+        self.transport: Any = StringTransport()
+        self.protocol.makeConnection(self.transport)
+
+
+@pytest.fixture
+def events() -> Iterator[Any]:
+    """
+    What is logged meanwhile.
+    """
+    with capturedLogs() as captured:
+        yield captured
+
+
+def errors(events: Any) -> list[Any]:
+    return [event for event in events if event["log_level"] >= LogLevel.error]
+
+
+@pytest.mark.parametrize("isAhead", [True, False])
+def test_everythingAfterGoesThrough(events: Any, isAhead: bool) -> None:
+    """
+    What was sent ahead, in the clear's segment, is no exception.
+    """
+    conversation = Conversation()
+    request = flip(UNKNOWN_COMMAND)
+    for piece in [GREET + request] if isAhead else [GREET, *map(_octet, request)]:
+        conversation.protocol.dataReceived(piece)
+    answer = conversation.transport.value()
+    assert answer[:2] == b"\x05\x80"
+    assert flip(answer[2:]) == b"\x05\x07\x00\x01" + bytes(6)
+    assert conversation.transport.disconnecting
+    assert errors(events) == []
+
+
+def _octet(value: int) -> bytes:
+    return bytes((value,))
+
+
+@pytest.mark.parametrize("isAhead", [True, False])
+def test_whatIsNotGoodEndsIt(events: Any, isAhead: bool) -> None:
+    """
+    It is the client's fault: no defect is logged, and nothing is answered.
+    """
+    conversation = Conversation()
+    for piece in [GREET + b"\x00"] if isAhead else [GREET, b"\x00"]:
+        conversation.protocol.dataReceived(piece)
+    assert conversation.transport.value() == b"\x05\x80"
+    assert conversation.transport.disconnecting
+    assert conversation.protocol.session.reason == "protection failed: ValueError"
+    assert errors(events) == []
