@@ -102,6 +102,27 @@ def addressOf(address: IAddress) -> Address:
     return UNIX_CLIENT
 
 
+def familyOf(ip: IPAddress) -> socket.AddressFamily:
+    """
+    The family of sockets that an IP address is for.
+    """
+    return socket.AF_INET6 if ip.version == 6 else socket.AF_INET
+
+
+def localTowards(ip: IPAddress) -> IPAddress:
+    """
+    The address of this host that packets to an address come from, by the
+    kernel's routes.  Nothing is sent.
+
+    @raise OSError: There is no way there.
+    """
+    with socket.socket(familyOf(ip), socket.SOCK_DGRAM) as probe:
+        probe.connect((str(ip), 9))
+        local = fromSocketName(probe.getsockname()).ip
+    assert local is not None
+    return local
+
+
 class Kind(Enum):
     """
     What an address is, by the names that operators use; the strictest first.
@@ -303,9 +324,8 @@ def _isBindable(ip: IPAddress) -> bool:
         return True
     if kind is Kind.MULTICAST or ip == _BROADCAST:
         return False  # a socket can be bound to those, too
-    family = socket.AF_INET6 if isinstance(ip, IPv6Address) else socket.AF_INET
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        with socket.socket(familyOf(ip), socket.SOCK_DGRAM) as probe:
             probe.bind((str(ip), 0))
     except OSError as error:
         return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)

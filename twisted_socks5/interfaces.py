@@ -13,7 +13,7 @@ logged with the plugin's name, and the session is closed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
@@ -176,6 +176,7 @@ class ISession(Interface):
     seconds: float = Attribute("How long it has lasted.")
     bytesUp: int = Attribute("Payload bytes from the client.")
     bytesDown: int = Attribute("Payload bytes to the client.")
+    traffic: ITraffic | None = Attribute("What it carries, once it does.")
     reason: str = Attribute("Why it ended; empty while it lives.")
 
     def end(reason: str) -> None:
@@ -262,11 +263,68 @@ class IListening(Interface):
     A port that waits for one peer to connect (BIND).
     """
 
-    local: Address = Attribute("Where the peer is to connect to.")
+    local: Address = Attribute(
+        "Where the peer is to connect to.  An unspecified IP address stands for "
+        "whichever address of this host the client may know."
+    )
 
     def accept() -> Awaitable[IOutbound]:
         """
-        Wait for the peer.  Cancelling closes the port, and so does success.
+        Wait for the peer.  Then the port is closed, as it is when this is
+        cancelled.
+        """
+
+    def close() -> None:
+        """
+        Close the port, if it is still open.
+        """
+
+
+class IDatagramReceiver(Interface):
+    """
+    Who gets what comes back to a UDP association.
+    """
+
+    def received(header: bytes, payload: bytes) -> None:
+        """
+        A datagram came.
+
+        @param header: The header that tells the client where it came from
+            (RFC 1928, section 7).
+        """
+
+    def dropped(reason: str) -> None:
+        """
+        A datagram came that is not for the client.
+
+        @param reason: In a word, for the log.
+        """
+
+
+class IDatagrams(Interface):
+    """
+    A way out for the datagrams of one client (UDP ASSOCIATE).
+    """
+
+    def start(receiver: IDatagramReceiver) -> None:
+        """
+        Say who gets what comes back.  Called once, before anything is sent.
+        """
+
+    def sender(
+        destination: Address,
+    ) -> Awaitable[Callable[[bytes], object]]:
+        """
+        Find the way to a destination.
+
+        @return: What sends a payload there, or raises L{OSError} if it cannot
+            be sent now.
+        @raise ReplyError: Nothing can be sent there.
+        """
+
+    def close() -> None:
+        """
+        Close what was opened.
         """
 
 
@@ -299,12 +357,22 @@ class IRoute(Interface):
 
     def listen(expected: Address, check: Check) -> Awaitable[IListening]:
         """
-        Listen for a connection from C{expected} (BIND).
+        Listen for one connection (BIND).
+
+        @param expected: Who may connect, from any port: an IP address, or a name
+            with any of its addresses; an unspecified IP address is anybody.
+        @param check: Must be awaited for the address of a peer that has
+            connected; one that is denied is closed, and waiting goes on.
+        @raise ReplyError: What to tell the client.
         """
 
-    def datagrams(check: Check) -> Awaitable[Any]:
+    def datagrams(check: Check) -> Awaitable[IDatagrams]:
         """
-        Open a way for datagrams (UDP ASSOCIATE).
+        Open a way for the datagrams of a client (UDP ASSOCIATE).
+
+        @param check: Must be awaited for each address before anything is sent
+            there.
+        @raise ReplyError: What to tell the client.
         """
 
 
@@ -317,6 +385,13 @@ class ICommandSession(ISession):
     """
 
     route: IRoute = Attribute("The way out that the policy decided for.")
+    layer: IStreamLayer | None = Attribute(
+        "What protects the client's bytes and datagrams, if anything does."
+    )
+    traffic: ITraffic | None = Attribute(
+        "What the session carries.  A command that carries something by other "
+        "means than L{relay} says here where it is counted."
+    )
 
     def check(address: Address) -> Awaitable[None]:
         """
@@ -342,6 +417,14 @@ class ICommandSession(ISession):
         that ends, and C{run} may return.
         """
 
+    def untilClosed() -> Awaitable[None]:
+        """
+        Wait for the client to close its connection, and drop what it sends
+        meanwhile.  This never returns: when the client has closed, C{run} is
+        cancelled, or L{StreamEnded<twisted_socks5.errors.StreamEnded>} is raised
+        if it had closed already.
+        """
+
 
 class ICommand(Interface):
     """
@@ -365,13 +448,31 @@ class ICommand(Interface):
 # -- relay --------------------------------------------------------------------
 
 
-class ITunnel(Interface):
+class ITraffic(Interface):
+    """
+    What is carried for a client.
+    """
+
+    bytesUp: int = Attribute("Payload bytes from the client.")
+    bytesDown: int = Attribute("Payload bytes to the client.")
+
+
+class IDatagramTraffic(ITraffic):
+    """
+    What is carried for a client in datagrams.
+    """
+
+    datagramsUp: int = Attribute("Datagrams from the client.")
+    datagramsDown: int = Attribute("Datagrams to the client.")
+    drops: Mapping[str, int] = Attribute(
+        "How many datagrams, of either side, were not passed on, by reason."
+    )
+
+
+class ITunnel(ITraffic):
     """
     A client and a destination, joined.
     """
-
-    bytesUp: int = Attribute("Bytes from the client.")
-    bytesDown: int = Attribute("Bytes to the client.")
 
     def abort() -> None:
         """

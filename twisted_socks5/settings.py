@@ -8,9 +8,14 @@ command line and the reference.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from secrets import randbelow
 from typing import Any
 
 import attrs
+
+from twisted_socks5.addresses import IPAddress
 
 
 def _nonNegative(instance: object, field: attrs.Attribute[Any], value: float) -> None:
@@ -23,6 +28,14 @@ def _positive(instance: object, field: attrs.Attribute[Any], value: float) -> No
         raise ValueError(f"must be more than 0, not {value}")
 
 
+def _oneOf(*choices: str) -> Callable[[object, attrs.Attribute[Any], str], None]:
+    def validate(instance: object, field: attrs.Attribute[Any], value: str) -> None:
+        if value not in choices:
+            raise ValueError(f"expected {' or '.join(choices)}")
+
+    return validate
+
+
 @attrs.frozen
 class Timeouts:
     """
@@ -33,19 +46,23 @@ class Timeouts:
     @ivar policy: For each question to the policy.
     @ivar resolve: For looking a name up.
     @ivar connect: For connecting, all addresses of a name together.
+    @ivar bind: For a peer to connect to a port that BIND has opened.
     @ivar idle: For a tunnel in which nothing moves; 0 is never.
     @ivar halfClosed: For a tunnel in which one side has closed its direction,
         and the other is silent.
     @ivar writeStall: For a side that takes nothing of what waits for it.
+    @ivar udpIdle: For a UDP association in which nothing moves.
     """
 
     handshake: float = attrs.field(default=30.0, validator=_positive)
     policy: float = attrs.field(default=10.0, validator=_positive)
     resolve: float = attrs.field(default=10.0, validator=_positive)
     connect: float = attrs.field(default=30.0, validator=_positive)
+    bind: float = attrs.field(default=60.0, validator=_positive)
     idle: float = attrs.field(default=0.0, validator=_nonNegative)
     halfClosed: float = attrs.field(default=300.0, validator=_positive)
     writeStall: float = attrs.field(default=300.0, validator=_positive)
+    udpIdle: float = attrs.field(default=300.0, validator=_positive)
 
 
 @attrs.frozen
@@ -55,7 +72,150 @@ class Limits:
 
     @ivar sessions: Sessions in all.
     @ivar sessionsPerClient: Sessions of one client address.
+    @ivar bindsPerClient: Ports that BIND holds open for one client address.
     """
 
     sessions: int = attrs.field(default=0, validator=_nonNegative)
     sessionsPerClient: int = attrs.field(default=0, validator=_nonNegative)
+    bindsPerClient: int = attrs.field(default=16, validator=_nonNegative)
+
+
+@attrs.frozen
+class Ports:
+    """
+    The ports that there are to choose from, as a firewall has them open.
+
+    @ivar first: 0, together with C{last}, leaves the choice to the kernel.
+    @ivar last: The last one; it is one of them.
+    """
+
+    first: int = 0
+    last: int = 0
+
+    @classmethod
+    def fromText(cls, text: str) -> Ports:
+        """
+        Ports as operators write them: C{FIRST-LAST}, or one alone.
+
+        @raise ValueError: They are none.
+        """
+        first, dash, last = text.partition("-")
+        numbers = [first, last if dash else first]
+        if not all(number.isascii() and number.isdecimal() for number in numbers):
+            raise ValueError("expected FIRST-LAST")
+        ports = cls(int(first), int(numbers[1]))
+        if not 1 <= ports.first <= ports.last <= 65535:
+            raise ValueError("expected ports from 1 to 65535, the lower one first")
+        return ports
+
+    @property
+    def areGiven(self) -> bool:
+        """
+        Whether there are any, or the kernel is to choose.
+        """
+        return self.last != 0
+
+    def inTurn(self) -> Iterator[int]:
+        """
+        All of them, from a random one on; 0 if the kernel is to choose.
+        """
+        count = self.last - self.first + 1
+        start = randbelow(count)
+        return (self.first + (start + step) % count for step in range(count))
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}" if self.areGiven else "any"
+
+
+@attrs.frozen
+class PublicAddress:
+    """
+    What to tell clients instead of an address of this host, where others see it
+    by another one (NAT, containers): one address of each family at most.
+    """
+
+    ipv4: IPAddress | None = None
+    ipv6: IPAddress | None = None
+
+    @classmethod
+    def fromText(cls, text: str) -> PublicAddress:
+        """
+        An address, or one of each family with a comma between them.
+
+        @raise ValueError: They are none.
+        """
+        found: dict[str, IPAddress] = {}
+        for part in text.split(","):
+            try:
+                ip = ip_address(part.strip())
+            except ValueError:
+                raise ValueError(
+                    "expected an IP address, or one of each kind"
+                ) from None
+            if f"ipv{ip.version}" in found:
+                raise ValueError(f"expected one IPv{ip.version} address at most")
+            if ip.is_unspecified or ip.is_multicast or "%" in str(ip):
+                raise ValueError(f"{ip} is no address that others could send to")
+            found[f"ipv{ip.version}"] = ip
+        return cls(**found)
+
+    def like(self, ip: IPAddress) -> IPAddress | None:
+        """
+        The one of the same family as an address.
+        """
+        return self.ipv4 if ip.version == 4 else self.ipv6
+
+    @property
+    def any(self) -> IPAddress | None:
+        """
+        One of them, if there is any.
+        """
+        return self.ipv4 or self.ipv6
+
+    def __str__(self) -> str:
+        given = [str(ip) for ip in (self.ipv4, self.ipv6) if ip is not None]
+        return ",".join(given) or "local"
+
+
+@attrs.frozen
+class BindSettings:
+    """
+    How BIND listens.
+
+    @ivar publicAddress: What to tell clients instead of the local address.
+    @ivar ports: Where to listen.
+    """
+
+    publicAddress: PublicAddress = PublicAddress()
+    ports: Ports = Ports()
+
+
+@attrs.frozen
+class UDPSettings:
+    """
+    How UDP associations work.
+
+    @ivar publicAddress: What to tell clients instead of the relay's address.
+    @ivar ports: Where to receive clients' datagrams.
+    @ivar replies: Who may answer a client: C{"address"}, hosts that it has sent
+        to, from any port of theirs; C{"any"}, anybody.
+    @ivar fragments: What to do with fragments (RFC 1928, section 7): C{"drop"},
+        or C{"reassemble"}.
+    """
+
+    publicAddress: PublicAddress = PublicAddress()
+    ports: Ports = Ports()
+    replies: str = attrs.field(default="address", validator=_oneOf("address", "any"))
+    fragments: str = attrs.field(default="drop", validator=_oneOf("drop", "reassemble"))
+
+
+@attrs.frozen
+class Settings:
+    """
+    All of them.
+    """
+
+    timeout: Timeouts = Timeouts()
+    limit: Limits = Limits()
+    bind: BindSettings = BindSettings()
+    udp: UDPSettings = UDPSettings()

@@ -436,6 +436,28 @@ def parseDatagramHeader(data: Buffer) -> tuple[int, Host, int, int]:
     return data[2], host, port, end
 
 
+def datagramHeaderLength(data: Buffer) -> int:
+    """
+    Where the payload of a datagram begins, without taking the header apart.
+
+    @raise MalformedMessage: The header is cut short, or of an unknown ATYP.
+    """
+    size = len(data)
+    if size > 4:
+        kind = data[3]
+        if kind == _IPV4:
+            end = 10
+        elif kind == _NAME:
+            end = 7 + data[4]
+        elif kind == _IPV6:
+            end = 22
+        else:
+            raise UnknownAddressType(f"no address type {kind:02x}")
+        if size >= end:
+            return end
+    raise MalformedMessage("a datagram shorter than its header")
+
+
 def encodeDatagramHeader(host: Host, port: int, fragment: int = 0) -> bytes:
     """
     The header of a datagram.

@@ -2,9 +2,11 @@
 # See LICENSE for details.
 
 """
-What the CMD octets do (RFC 1928, section 4).
+What CMD octets do (RFC 1928, section 4).
 """
 
+from twisted_socks5.commands.associate import Associate
+from twisted_socks5.commands.bind import Bind
 from twisted_socks5.commands.connect import Connect
 
-__all__ = ["Connect"]
+__all__ = ["Associate", "Bind", "Connect"]

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from twisted_socks5.errors import SUCCEEDED
 from twisted_socks5.interfaces import ICommand, ICommandSession, IRequest
+from twisted_socks5.outcome import outcomeOf
 from twisted_socks5.wire import Command
 
 
@@ -29,6 +30,8 @@ class Connect:
 
         @raise ReplyError: The destination cannot be reached.
         """
-        outbound = await session.route.connect(request.destination, session.check)
+        outbound = await outcomeOf(
+            session.route.connect(request.destination, session.check)
+        )
         session.sendReply(SUCCEEDED, outbound.local)
         session.relay(outbound)

@@ -13,7 +13,7 @@ from typing import Any
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from twisted_socks5.interfaces import IAccessLog, ISession
+from twisted_socks5.interfaces import IAccessLog, IDatagramTraffic, ISession
 from twisted_socks5.observe.escape import escape
 from twisted_socks5.wire import Command
 
@@ -44,10 +44,24 @@ def describeSession(session: ISession) -> dict[str, Any]:
         fields["reply"] = f"{session.reply:02x}"
     fields["up"] = session.bytesUp
     fields["down"] = session.bytesDown
+    if IDatagramTraffic.providedBy(session.traffic):
+        fields |= _describeDatagrams(session.traffic)
     fields["seconds"] = round(session.seconds, 3)
     if session.decision is not None and session.decision.tags:
         fields["tags"] = escape(",".join(session.decision.tags))
     fields["reason"] = escape(session.reason)
+    return fields
+
+
+def _describeDatagrams(traffic: IDatagramTraffic) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "datagramsUp": traffic.datagramsUp,
+        "datagramsDown": traffic.datagramsDown,
+    }
+    if traffic.drops:
+        fields["dropped"] = ",".join(
+            f"{reason}:{count}" for reason, count in sorted(traffic.drops.items())
+        )
     return fields
 
 

@@ -63,13 +63,18 @@ class Guard:
 
     def decide(self, request: IRequest) -> Decision:
         """
-        Deny what can be told by the request alone.  The destination of BIND
-        and of UDP ASSOCIATE is none: peers and datagrams are judged instead,
-        as is every address of a name.
+        Deny what can be told by the request alone.  What UDP ASSOCIATE names
+        is no destination, nor is BIND's 0.0.0.0 or "::": datagrams and peers are
+        judged instead, as is every address of a name.
         """
-        if request.command == Command.CONNECT and request.destination.ip is not None:
-            return self.checkAddress(request, request.destination)
-        return _ALLOW
+        ip = request.destination.ip
+        if (
+            ip is None
+            or request.command == Command.ASSOCIATE
+            or (request.command == Command.BIND and ip.is_unspecified)
+        ):
+            return _ALLOW
+        return self.checkAddress(request, request.destination)
 
     def checkAddress(self, request: IRequest, address: Address) -> Decision:
         """

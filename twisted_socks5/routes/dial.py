@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import socket
 from errno import EINPROGRESS
-from ipaddress import IPv6Address
 from os import strerror
 from typing import Any
 
@@ -29,7 +28,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_socks5.addresses import Address, IPAddress, fromSocketName
+from twisted_socks5.addresses import Address, IPAddress, familyOf, fromSocketName
 from twisted_socks5.errors import (
     AddressTypeNotSupported,
     GeneralFailure,
@@ -179,7 +178,7 @@ def dial(
         raise GeneralFailure("port 0 cannot be connected to")
     if bindAddress is not None and bindAddress.version != host.version:
         raise AddressTypeNotSupported("the outbound address is of the other family")
-    family = socket.AF_INET6 if isinstance(host, IPv6Address) else socket.AF_INET
+    family = familyOf(host)
     try:
         connecting = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     except OSError as problem:

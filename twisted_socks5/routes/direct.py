@@ -15,13 +15,28 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
 from zope.interface import implementer
 
-from twisted_socks5.addresses import Address, IPAddress
-from twisted_socks5.errors import CommandNotSupported, ConnectionNotAllowed, TimedOut
-from twisted_socks5.interfaces import IListening, IOutbound, IResolver, IRoute
+from twisted_socks5.addresses import Address, IPAddress, localTowards, unmapped
+from twisted_socks5.errors import (
+    AddressTypeNotSupported,
+    CommandNotSupported,
+    ConnectionNotAllowed,
+    NameNotFound,
+    TimedOut,
+    errorForOSError,
+)
+from twisted_socks5.interfaces import (
+    IDatagrams,
+    IListening,
+    IOutbound,
+    IResolver,
+    IRoute,
+)
 from twisted_socks5.routes.connecttcp import connectTCP
+from twisted_socks5.routes.datagrams import DirectDatagrams
 from twisted_socks5.routes.dial import canDial, dial
+from twisted_socks5.routes.listening import listen
 from twisted_socks5.routes.race import race
-from twisted_socks5.settings import Timeouts
+from twisted_socks5.settings import BindSettings, Timeouts, UDPSettings
 
 if TYPE_CHECKING:
     from twisted_socks5.interfaces import Check
@@ -41,14 +56,20 @@ class DirectRoute:
         resolver: IResolver,
         timeouts: Timeouts | None = None,
         bindAddress: IPAddress | None = None,
+        bind: BindSettings | None = None,
+        udp: UDPSettings | None = None,
     ) -> None:
         """
         @param bindAddress: The address on this host to go out from.
+        @param bind: How to listen.
+        @param udp: Who may answer a client's datagrams.
         """
         self._reactor = reactor
         self._resolver = resolver
         self._timeouts = timeouts or Timeouts()
         self._bindAddress = bindAddress
+        self._bindSettings = bind or BindSettings()
+        self._udpSettings = udp or UDPSettings()
         self._dial: Callable[[Address], Any] = partial(
             dial if canDial(reactor) else connectTCP, reactor, bindAddress=bindAddress
         )
@@ -57,7 +78,14 @@ class DirectRoute:
         """
         The same, going out from an address of this host.
         """
-        return DirectRoute(self._reactor, self._resolver, self._timeouts, address)
+        return DirectRoute(
+            self._reactor,
+            self._resolver,
+            self._timeouts,
+            address,
+            self._bindSettings,
+            self._udpSettings,
+        )
 
     async def connect(self, target: Address, check: Check) -> IOutbound:
         """
@@ -66,11 +94,7 @@ class DirectRoute:
 
         @raise ReplyError: What to tell the client.
         """
-        if target.ip is not None:
-            await check(target)
-            candidates: Sequence[Address] = [target]
-        else:
-            candidates = await self._allowed(target, check)
+        candidates = await self._allowed(target, check)
         connecting = race(self._reactor, candidates, self._attempt, _dispose)
         if not connecting.called:
             connecting.addTimeout(self._timeouts.connect, self._reactor)
@@ -85,10 +109,14 @@ class DirectRoute:
 
     async def _allowed(self, target: Address, check: Check) -> Sequence[Address]:
         """
-        The addresses of a name that may be dialled.
+        The addresses of a destination that are allowed.
+
+        @raise ReplyError: There are none.
         """
-        assert isinstance(target.host, str)
-        allowed = []
+        if not isinstance(target.host, str):
+            await check(target)
+            return [target]
+        allowed: list[Address] = []
         denial = None
         for ip in await self._resolve(target.host):
             address = Address(ip, target.port)
@@ -98,8 +126,8 @@ class DirectRoute:
                 denial = error
             else:
                 allowed.append(address)
-        if denial is not None and not allowed:
-            raise denial
+        if not allowed:
+            raise denial or NameNotFound("the name has no address")
         return allowed
 
     async def _resolve(self, name: str) -> Sequence[IPAddress]:
@@ -112,15 +140,58 @@ class DirectRoute:
 
     async def listen(self, expected: Address, check: Check) -> IListening:
         """
-        Not yet.
-        """
-        raise CommandNotSupported("BIND")
+        Listen for one connection, on the address of this host that the peer
+        sees.  Where anybody is expected, that is every one.
 
-    async def datagrams(self, check: Check) -> Any:
+        @raise ReplyError: What to tell the client.
         """
-        Not yet.
+        if not canDial(self._reactor):
+            raise CommandNotSupported("the reactor cannot watch a port of ours")
+        peers: set[IPAddress] | None = None
+        host = expected.ip
+        if host is None or not host.is_unspecified:
+            allowed = _ipv4First(await self._allowed(expected, check))
+            peers = {unmapped(ip) for ip in allowed}
+            host = unmapped(allowed[0])
+        return listen(
+            self._reactor, self._localFor(host), peers, check, self._bindSettings
+        )
+
+    def _localFor(self, peer: IPAddress) -> IPAddress:
         """
-        raise CommandNotSupported("UDP ASSOCIATE")
+        The address of this host that a peer is to connect to.
+        """
+        bindAddress = self._bindAddress
+        if bindAddress is None:
+            try:
+                return peer if peer.is_unspecified else localTowards(peer)
+            except OSError as problem:
+                raise errorForOSError(problem) from None
+        if bindAddress.version != peer.version:
+            raise AddressTypeNotSupported("the outbound address is of the other family")
+        return bindAddress
+
+    async def datagrams(self, check: Check) -> IDatagrams:
+        """
+        Open a way for the datagrams of a client.
+        """
+
+        async def addressOf(destination: Address) -> Address:
+            allowed = await self._allowed(destination, check)
+            return Address(_ipv4First(allowed)[0], destination.port)
+
+        return DirectDatagrams(
+            self._reactor, addressOf, self._bindAddress, self._udpSettings.replies
+        )
+
+
+def _ipv4First(addresses: Sequence[Address]) -> list[IPAddress]:
+    """
+    The IP addresses, in the order to take one of them where they cannot be
+    tried in turn: IPv4 is there more often, and those who use BIND know it only.
+    """
+    found = [address.ip for address in addresses if address.ip is not None]
+    return sorted(found, key=lambda ip: ip.version)
 
 
 def _dispose(outbound: IOutbound) -> None:

@@ -14,7 +14,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from twisted_socks5.commands import Connect
+from twisted_socks5.commands import Associate, Bind, Connect
 from twisted_socks5.interfaces import (
     IAccessLog,
     IAuthenticator,
@@ -31,7 +31,7 @@ from twisted_socks5.server.judge import Judge
 from twisted_socks5.server.listeners import OwnListeners
 from twisted_socks5.server.protocol import SOCKS5ServerProtocol
 from twisted_socks5.server.session import Session, SessionRegistry
-from twisted_socks5.settings import Limits, Timeouts
+from twisted_socks5.settings import BindSettings, Limits, Timeouts, UDPSettings
 
 
 class SOCKS5ServerFactory(ServerFactory):
@@ -64,6 +64,8 @@ class SOCKS5ServerFactory(ServerFactory):
         relay: IRelay | None = None,
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
+        bind: BindSettings | None = None,
+        udp: UDPSettings | None = None,
         accessLog: IAccessLog | None = None,
     ) -> None:
         """
@@ -73,10 +75,13 @@ class SOCKS5ServerFactory(ServerFactory):
         @param policy: Who may go where; by default the
             L{Guard<twisted_socks5.policy.Guard>}.
         @param route: The way out; by default straight from this host.
-        @param commands: What clients may ask for; by default CONNECT.
+        @param commands: What clients may ask for; by default CONNECT, BIND and
+            UDP ASSOCIATE.
         @param relay: What carries bytes; by default Twisted's transports.
         @param timeouts: The deadlines.
         @param limits: How much there may be at once.
+        @param bind: How the default BIND listens.
+        @param udp: How the default UDP associations work.
         @param accessLog: Is told of each session when it has ended.
         @raise ValueError: There are no authenticators.
         """
@@ -89,17 +94,23 @@ class SOCKS5ServerFactory(ServerFactory):
             raise ValueError("a server needs an authenticator to let clients in by")
         for authenticator in self.authenticators:
             verifyObject(IAuthenticator, authenticator)
-        self.commands = {
-            command.code: command
-            for command in ([Connect()] if commands is None else commands)
-        }
-        self.route = route or DirectRoute(reactor, NameResolver(reactor), self.timeouts)
+        limits = limits or Limits()
+        if commands is None:
+            commands = [
+                Connect(),
+                Bind(reactor, self.timeouts, limits, bind),
+                Associate(reactor, self.timeouts, udp),
+            ]
+        self.commands = {command.code: command for command in commands}
+        self.route = route or DirectRoute(
+            reactor, NameResolver(reactor), self.timeouts, bind=bind, udp=udp
+        )
         self.relay = relay or PortableRelay(reactor, self.timeouts)
         self.ownListeners = OwnListeners()
         self.judge = Judge(
             reactor, policy or Guard(), self.ownListeners, self.timeouts.policy
         )
-        self.registry = SessionRegistry(limits or Limits())
+        self.registry = SessionRegistry(limits)
         self.accessLog = accessLog
 
     def sessionEnded(self, session: Session) -> None:

@@ -31,6 +31,7 @@ from twisted_socks5.errors import (
 )
 from twisted_socks5.interfaces import IAuthenticator, IOutbound
 from twisted_socks5.observe.defects import logDefect
+from twisted_socks5.outcome import outcomeOf
 from twisted_socks5.relay.halfclose import canHalfClose, passHalfClose
 from twisted_socks5.server.exchange import Exchange
 from twisted_socks5.server.layered import LayeredTransport
@@ -100,7 +101,7 @@ class SOCKS5ServerProtocol(Protocol):
         session.decision = await factory.judge.decide(request)
 
         session.state = State.RUNNING
-        await command.run(session, request)
+        await outcomeOf(command.run(session, request))
 
     def chooseMethod(self, greeting: wire.Greeting) -> IAuthenticator:
         """
@@ -144,6 +145,7 @@ class SOCKS5ServerProtocol(Protocol):
         self.session.identity = answer.identity
         self.session.logout = answer.logout
         if answer.layer is not None:
+            self.session.layer = answer.layer
             self.transport = LayeredTransport(self.transport, answer.layer)
             try:
                 self.stream.setLayer(answer.layer)
@@ -197,9 +199,21 @@ class SOCKS5ServerProtocol(Protocol):
             return
         session.state = State.RELAYING
         session.dialled = outbound.peer
-        session.tunnel = self.factory.relay.join(
+        session.tunnel = session.traffic = self.factory.relay.join(
             self.transport, self.stream, outbound, self.finish
         )
+
+    async def untilClosed(self) -> None:
+        """
+        Wait for the client to close its connection, and drop what it sends
+        meanwhile.
+
+        @raise StreamEnded: It had closed already.
+        """
+        self.stream.discard()
+        if self.stream.ended:
+            raise StreamEnded("client closed")
+        await Deferred()
 
     def send(self, data: bytes) -> None:
         """

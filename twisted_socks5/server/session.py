@@ -16,7 +16,14 @@ from zope.interface import implementer
 
 from twisted_socks5.addresses import Address
 from twisted_socks5.authenticators import Identity
-from twisted_socks5.interfaces import ICommandSession, IOutbound, IRoute, ITunnel
+from twisted_socks5.interfaces import (
+    ICommandSession,
+    IOutbound,
+    IRoute,
+    IStreamLayer,
+    ITraffic,
+    ITunnel,
+)
 from twisted_socks5.policy import Decision
 from twisted_socks5.settings import Limits
 
@@ -45,10 +52,12 @@ class Session:
     The facts of one client's session, and what a command can do with it.
 
     @ivar isCounted: Whether it counts for its client's address.
+    @ivar layer: What protects the client's bytes, if anything does.
     @ivar logout: To be called when it is over.
     @ivar method: The METHOD octet that was chosen, if one was.
     @ivar rawTarget: DST.ADDR as it was sent.
-    @ivar tunnel: What carries its bytes, once it does.
+    @ivar traffic: Where what it carries is counted, once it does.
+    @ivar tunnel: What joins the client with a destination, once they are.
     """
 
     __slots__ = (
@@ -61,6 +70,7 @@ class Session:
         "dialled",
         "identity",
         "isCounted",
+        "layer",
         "listener",
         "logout",
         "method",
@@ -71,6 +81,7 @@ class Session:
         "started",
         "state",
         "target",
+        "traffic",
         "tunnel",
     )
 
@@ -99,6 +110,8 @@ class Session:
         self.dialled: Address | None = None
         self.reply: int | None = None
         self.reason = ""
+        self.layer: IStreamLayer | None = None
+        self.traffic: ITraffic | None = None
         self.tunnel: ITunnel | None = None
         self._lasted: float | None = None
 
@@ -114,14 +127,14 @@ class Session:
         """
         Payload bytes from the client.
         """
-        return 0 if self.tunnel is None else self.tunnel.bytesUp
+        return 0 if self.traffic is None else self.traffic.bytesUp
 
     @property
     def bytesDown(self) -> int:
         """
         Payload bytes to the client.
         """
-        return 0 if self.tunnel is None else self.tunnel.bytesDown
+        return 0 if self.traffic is None else self.traffic.bytesDown
 
     def end(self, reason: str) -> None:
         """
@@ -170,6 +183,13 @@ class Session:
         Join the client with a destination.
         """
         self._live.relay(outbound)
+
+    async def untilClosed(self) -> None:
+        """
+        Wait for the client to close its connection, and drop what it sends
+        meanwhile.
+        """
+        await self._live.untilClosed()
 
     @property
     def _live(self) -> SOCKS5ServerProtocol:

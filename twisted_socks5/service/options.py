@@ -19,7 +19,7 @@ from twisted.plugins.cred_file import theFileCheckerFactory
 from twisted.python.usage import Options, UsageError
 
 from twisted_socks5.interfaces import IPluginFactory, IPolicyFactory
-from twisted_socks5.service.settings import KEYS, parseSettings
+from twisted_socks5.service.settings import describeKeys, parseSettings
 
 
 def fail(problem: object) -> NoReturn:
@@ -39,9 +39,7 @@ class SOCKS5Options(Options, AuthOptionMixin):
     longdesc = (
         "Runs a SOCKS5 proxy (RFC 1928). Without options it listens on "
         "127.0.0.1 port 1080 and serves this host. Keys for --set, with their "
-        "defaults (seconds; limits of 0 are none): "
-        + ", ".join(f"{key}={field.default:g}" for key, (_, field) in KEYS.items())
-        + "."
+        "defaults (seconds; limits of 0 are none): " + describeKeys() + "."
     )
     supportedInterfaces = (IUsernamePassword,)
     authOutput: Any
@@ -142,7 +140,7 @@ class SOCKS5Options(Options, AuthOptionMixin):
                 f"--access-log {self['access-log']}: expected text, json or off"
             )
         try:
-            self["timeouts"], self["limits"] = parseSettings(self["set"])
+            self["settings"] = parseSettings(self["set"])
         except ValueError as error:
             raise UsageError(f"--set {error}") from None
         self["port"] = self["port"] or ["1080"]

@@ -89,12 +89,15 @@ def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
     service = MultiService()
     policy = makePlugin("--policy", IPolicyFactory, reactor, options["policy"])
     accessLog = _ACCESS_LOGS[options["access-log"]]
+    settings = options["settings"]
     factory = SOCKS5ServerFactory(
         reactor,
         _authenticators(options),
         policy=policy,
-        timeouts=options["timeouts"],
-        limits=options["limits"],
+        timeouts=settings.timeout,
+        limits=settings.limit,
+        bind=settings.bind,
+        udp=settings.udp,
         accessLog=None if accessLog is None else accessLog(),
     )
     descriptions = [describe(port, options["interface"]) for port in options["port"]]

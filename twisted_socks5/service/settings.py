@@ -14,9 +14,11 @@ from typing import Any
 
 import attrs
 
-from twisted_socks5.settings import Limits, Timeouts
+from twisted_socks5.settings import Settings
 
-_SECTIONS: dict[str, type[Any]] = {"timeout": Timeouts, "limit": Limits}
+_SECTIONS: dict[str, type[Any]] = {
+    section.name: type(section.default) for section in attrs.fields(Settings)
+}
 
 
 def _key(section: str, field: str) -> str:
@@ -37,7 +39,19 @@ Each key, with its section and field.
 """
 
 
-def parseSettings(assignments: Iterable[str]) -> tuple[Timeouts, Limits]:
+def describeKeys() -> str:
+    """
+    All keys with their defaults, in a line.
+    """
+    return ", ".join(
+        f"{key}={field.default:g}"
+        if isinstance(field.default, int | float)
+        else f"{key}={field.default}"
+        for key, (_, field) in KEYS.items()
+    )
+
+
+def parseSettings(assignments: Iterable[str]) -> Settings:
     """
     Make settings of C{KEY=VALUE} texts; the last one of a key counts.
 
@@ -51,7 +65,9 @@ def parseSettings(assignments: Iterable[str]) -> tuple[Timeouts, Limits]:
             raise ValueError(f"{assignment}: expected KEY=VALUE")
         section, field = _find(key)
         values[section][field.name] = _parse(key, text, field)
-    return Timeouts(**values["timeout"]), Limits(**values["limit"])
+    return Settings(
+        **{section: kind(**values[section]) for section, kind in _SECTIONS.items()}
+    )
 
 
 def _find(key: str) -> tuple[str, attrs.Attribute[Any]]:
@@ -63,15 +79,20 @@ def _find(key: str) -> tuple[str, attrs.Attribute[Any]]:
 
 
 def _parse(key: str, text: str, field: attrs.Attribute[Any]) -> Any:
-    kind: Any = type(field.default)
-    expected = "a whole number" if kind is int else "a number of seconds"
     try:
-        value = kind(text)
-    except ValueError:
-        raise ValueError(f"{key}={text}: expected {expected}") from None
-    try:
-        assert field.validator is not None
-        field.validator(None, field, value)
+        value = _read(type(field.default), text)
+        if field.validator is not None:
+            field.validator(None, field, value)
     except ValueError as error:
         raise ValueError(f"{key}={text}: {error}") from None
     return value
+
+
+def _read(kind: Any, text: str) -> Any:
+    if hasattr(kind, "fromText"):
+        return kind.fromText(text)
+    try:
+        return kind(text)
+    except ValueError:
+        expected = "a whole number" if kind is int else "a number of seconds"
+        raise ValueError(f"expected {expected}") from None
