@@ -162,18 +162,38 @@ def test_namesAreJudgedByTheirAddresses(name: str) -> None:
     assert Guard().decide(request).allowed
 
 
-@pytest.mark.parametrize("command", [Command.BIND, Command.ASSOCIATE])
-@pytest.mark.parametrize("text", ["0.0.0.0", "::", "127.0.0.1", "10.0.0.1"])
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        (Command.BIND, "0.0.0.0"),
+        (Command.BIND, "::"),
+        (Command.ASSOCIATE, "0.0.0.0"),
+        (Command.ASSOCIATE, "::"),
+        (Command.ASSOCIATE, "127.0.0.1"),
+        (Command.ASSOCIATE, "10.0.0.1"),
+    ],
+)
 def test_noDestination(command: Command, text: str) -> None:
     """
-    DST of BIND and UDP ASSOCIATE is none to go to; peers and the destinations
-    of datagrams are judged as they come.
+    DST of UDP ASSOCIATE, and an unspecified one of BIND, is none to go to; peers
+    and the destinations of datagrams are judged as they come.
     """
     request = Asked(
         ELSEWHERE[0], ANONYMOUS, Address(ip_address(text), 0), command=command
     )
     assert Guard().decide(request).allowed
     assert not Guard().checkAddress(request, Address(ip_address(text), 9)).allowed
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "10.0.0.1", "::1"])
+def test_aPeerIsADestination(text: str) -> None:
+    """
+    BIND names who is to connect, which is judged beforehand.
+    """
+    request = Asked(
+        ELSEWHERE[0], ANONYMOUS, Address(ip_address(text), 0), command=Command.BIND
+    )
+    assert not Guard().decide(request).allowed
 
 
 def test_isAPolicy() -> None:

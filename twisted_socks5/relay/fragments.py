@@ -7,7 +7,7 @@ Joining the fragments of datagrams (RFC 1928, section 7).
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -24,57 +24,54 @@ More bytes than this cannot be sent in one datagram, so they need not be kept.
 
 _LAST = 0x80
 
-_Datagram: TypeAlias = tuple[bytes, bytes]
-"""
-The destination, as in the header, and the payload.
-"""
-
 
 class Reassembly:
     """
     The one datagram of a client that is being put together.  Fragments must
     come in order: a gap, another destination, too many bytes or too much time
-    abandon it, and so does a lower number, which starts over if it is 1.
+    abandon it, and so does a lower number; 1 starts over.
     """
 
-    __slots__ = ("_clock", "_destination", "_pieces", "_size", "_timer")
+    __slots__ = ("_clock", "_destination", "_dropped", "_pieces", "_size", "_timer")
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, dropped: Callable[[str], object]) -> None:
+        """
+        @param dropped: Is told of each fragment that was in vain.
+        """
         self._clock = clock
+        self._dropped = dropped
         self._destination = b""
         self._pieces: list[bytes] = []
         self._size = 0
         self._timer: IDelayedCall | None = None
 
-    def add(
-        self, fragment: int, destination: bytes, payload: bytes
-    ) -> _Datagram | None:
+    def add(self, fragment: int, destination: bytes, payload: bytes) -> bytes | None:
         """
         Take one fragment.
 
         @param fragment: FRAG: 1 to 127 for its place, the high bit for the end.
         @param destination: ATYP, DST.ADDR and DST.PORT as they came.
-        @return: The whole datagram, once this is its end.
+        @return: The whole payload, once this is its end.
         """
         place = fragment & ~_LAST
         if place == 1:
             self.abandon()
             self._destination = destination
             self._timer = self._clock.callLater(REASSEMBLY_TIME, self._expired)
-        if (
-            place != len(self._pieces) + 1
-            or destination != self._destination
-            or self._size + len(payload) > MAX_PAYLOAD
-        ):
+        elif place != len(self._pieces) + 1 or destination != self._destination:
+            self._dropped("fragment")
             self.abandon()
             return None
         self._pieces.append(payload)
         self._size += len(payload)
-        if not fragment & _LAST:
-            return None
-        whole = b"".join(self._pieces)
-        self.abandon()
-        return destination, whole
+        if self._size > MAX_PAYLOAD:
+            self.abandon()
+        elif fragment & _LAST:
+            whole = b"".join(self._pieces)
+            self._pieces = []
+            self.abandon()
+            return whole
+        return None
 
     def abandon(self) -> None:
         """
@@ -83,6 +80,8 @@ class Reassembly:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for _ in self._pieces:
+            self._dropped("fragment")
         self._pieces = []
         self._size = 0
 
