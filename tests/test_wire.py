@@ -28,6 +28,7 @@ from twisted_socks5.wire import (
     Request,
     UsernamePassword,
     UsernamePasswordStatus,
+    datagramHeaderLength,
     encodeDatagramHeader,
     parseDatagramHeader,
 )
@@ -523,3 +524,17 @@ def test_importsNothingThatDoesIO() -> None:
         "typing",
         "twisted_socks5.errors",
     }
+
+
+@given(st.one_of(datagrams.map(Datagram.encode), st.binary(max_size=30), arbitrary))
+def test_headerLengthAgreesWithTheHeader(data: bytes) -> None:
+    """
+    Whether it is taken apart or only measured.
+    """
+    try:
+        end = parseDatagramHeader(data)[3]
+    except MalformedMessage:
+        with pytest.raises(MalformedMessage):
+            datagramHeaderLength(data)
+    else:
+        assert datagramHeaderLength(data) == end
