@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -151,3 +152,15 @@ def listener() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(10)
         yield listening
+
+
+@pytest.fixture
+def denying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Has servers find the policy of L{tests.denying}.
+    """
+    plugins = tmp_path / "path" / "twisted" / "plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "denying_plugin.py").write_text("from tests.denying import denying\n")
+    root = Path(__file__).parent.parent
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'path'}{os.pathsep}{root}")

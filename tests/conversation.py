@@ -66,6 +66,33 @@ def connectTo6(host: str, port: int) -> bytes:
     return b"\x05\x01\x00\x04" + packed + port.to_bytes(2, "big")
 
 
+def packAddress(host: str, port: int) -> bytes:
+    """
+    ATYP, address and port; what is no IP address goes as a name.
+    """
+    for kind, family in ((1, socket.AF_INET), (4, socket.AF_INET6)):
+        try:
+            return bytes((kind,)) + socket.inet_pton(family, host) + port.to_bytes(2)
+        except OSError:
+            continue
+    return bytes((3, len(host))) + host.encode() + port.to_bytes(2)
+
+
+def request(command: int, host: str, port: int = 0) -> bytes:
+    return bytes((5, command, 0)) + packAddress(host, port)
+
+
+def readReply(client: socket.socket) -> tuple[int, tuple[str, int]]:
+    """
+    A reply's REP, and its BND.ADDR and BND.PORT.
+    """
+    version, reply, reserved, kind = readExactly(client, 4)
+    assert (version, reserved) == (5, 0)
+    family, size = {1: (socket.AF_INET, 4), 4: (socket.AF_INET6, 16)}[kind]
+    host = socket.inet_ntop(family, readExactly(client, size))
+    return reply, (host, int.from_bytes(readExactly(client, 2)))
+
+
 def failure(reply: int) -> bytes:
     return bytes((5, reply)) + bytes.fromhex("0001 00000000 0000")
 
