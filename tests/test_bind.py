@@ -346,14 +346,6 @@ def test_IPv6(start: Start) -> None:
         assertTunnel(client, peer)
 
 
-def test_IPv6Intruder(start: Start) -> None:
-    loopback6().close()
-    client, bound = bind(start(), "2001:db8::1")
-    with client:
-        assertTurnedAway(come(("::1", bound[1])))
-        assertSilent(client)
-
-
 def test_name(start: Start) -> None:
     """
     Any address of it may connect, others not.
