@@ -49,7 +49,7 @@ LONGEST_NAME = b".".join([LONG_LABEL] * 3 + [b"a" * 61])
         (b"::1", "::1"),
         (b"::", "::"),
         (b"2001:DB8::A", "2001:db8::a"),
-        (b"::ffff:127.0.0.1", "::ffff:7f00:1"),
+        (b"::ffff:127.0.0.1", "127.0.0.1"),
         (b"64:ff9b::192.0.2.1", "64:ff9b::c000:201"),
     ],
 )
@@ -161,10 +161,13 @@ def test_anyBytesAreAnAddressOrInvalid(raw: bytes) -> None:
 @given(st.ip_addresses())
 def test_everyIPIsKnownByItsText(ip: IPAddress) -> None:
     """
-    An IP address as text, of either case, is that IP address.
+    An IP address as text, of either case, is that IP address; and so are its
+    octets.
     """
     for text in (str(ip), str(ip).upper(), ip.exploded):
-        assert Address.fromName(text.encode(), 1).ip == ip
+        assert Address.fromName(text.encode(), 1).ip == unmapped(ip)
+        assert Address.fromWire(text.encode(), 1).ip == unmapped(ip)
+    assert Address.fromWire(ip, 1).ip == unmapped(ip)
 
 
 @pytest.mark.parametrize(

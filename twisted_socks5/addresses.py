@@ -41,6 +41,19 @@ class Address:
     port: int
 
     @classmethod
+    def fromWire(cls, host: IPAddress | bytes, port: int) -> Address:
+        """
+        The address that ATYP, DST.ADDR and DST.PORT mean (RFC 1928, section 5).
+        An IPv4-mapped IPv6 address is the IPv4 address, which is where packets to
+        it go: nobody gets round a rule by spelling an address differently.
+
+        @raise InvalidName: No such name can exist.
+        """
+        if isinstance(host, bytes):
+            return cls.fromName(host, port)
+        return cls(unmapped(host), port)
+
+    @classmethod
     def fromName(cls, raw: bytes, port: int) -> Address:
         """
         The address that the bytes of an ATYP 03 mean (RFC 1928, section 5).
@@ -58,7 +71,7 @@ class Address:
             (socket.AF_INET6, IPv6Address),
         ):
             try:
-                return cls(ip(socket.inet_pton(family, name)), port)
+                return cls(unmapped(ip(socket.inet_pton(family, name))), port)
             except OSError:
                 continue
         if len(name) > 253 or not all(

@@ -8,16 +8,18 @@ long as the client stays connected.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from zope.interface import implementer
 
 from twisted_socks5.addresses import Address, IPAddress, fromSocketName, isThisHost
-from twisted_socks5.errors import SUCCEEDED, CommandNotSupported
+from twisted_socks5.errors import SUCCEEDED, CommandNotSupported, ConnectionNotAllowed
 from twisted_socks5.interfaces import ICommand, ICommandSession, IRequest
 from twisted_socks5.outcome import outcomeOf
+from twisted_socks5.ownlisteners import OwnListeners
 from twisted_socks5.relay.association import Association
 from twisted_socks5.relay.datagramport import openDatagramPort
 from twisted_socks5.settings import Timeouts, UDPSettings
@@ -46,6 +48,7 @@ class Associate:
         self._reactor = reactor
         self._timeout = (timeouts or Timeouts()).udpIdle
         self._settings = settings or UDPSettings()
+        self._relays = OwnListeners()
 
     async def run(self, session: ICommandSession, request: IRequest) -> None:
         """
@@ -55,7 +58,13 @@ class Associate:
         @raise ReplyError: There is no port for it.
         """
         host = self._relayAddress(session.listener)
-        datagrams = await outcomeOf(session.route.datagrams(session.check))
+
+        async def check(address: Address) -> None:
+            if self._relays.includes(address):
+                raise ConnectionNotAllowed("the proxy's own relay")
+            await session.check(address)
+
+        datagrams = await outcomeOf(session.route.datagrams(check))
         association = Association(
             self._reactor,
             datagrams,
@@ -67,11 +76,24 @@ class Associate:
         )
         try:
             openDatagramPort(self._reactor, association, host, self._settings.ports)
-            session.traffic = association
-            session.sendReply(SUCCEEDED, self._reachable(association.local))
-            await session.untilClosed()
+            with self._ownRelay(association.local) as relay:
+                session.traffic = association
+                session.sendReply(SUCCEEDED, self._reachable(relay))
+                await session.untilClosed()
         finally:
             association.close()
+
+    @contextmanager
+    def _ownRelay(self, relay: Address) -> Iterator[Address]:
+        """
+        Let no datagram get to a relay through a relay: it would seem to come from
+        a client on this host.
+        """
+        self._relays.add(relay)
+        try:
+            yield relay
+        finally:
+            self._relays.remove(relay)
 
     def _relayAddress(self, listener: Address) -> IPAddress:
         """

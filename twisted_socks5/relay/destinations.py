@@ -186,9 +186,7 @@ def _destinationOf(header: bytes) -> Address:
     @raise InvalidName: No such name can exist.
     """
     _, host, port, _ = wire.parseDatagramHeader(b"\0\0" + header)
-    if isinstance(host, bytes):
-        return Address.fromName(host, port)
-    return Address(host, port)
+    return Address.fromWire(host, port)
 
 
 def _remember(known: dict[bytes, Any], header: bytes, what: Any) -> None:

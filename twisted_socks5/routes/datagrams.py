@@ -20,7 +20,6 @@ from twisted_socks5.addresses import (
     IPAddress,
     familyOf,
     fromSocketName,
-    unmapped,
 )
 from twisted_socks5.errors import AddressTypeNotSupported, GeneralFailure
 from twisted_socks5.interfaces import IDatagramReceiver, IDatagrams
@@ -129,8 +128,8 @@ class DirectDatagrams:
         @raise ReplyError: Nothing can be sent there.
         """
         address = await self._addressOf(destination)
-        assert address.ip is not None
-        ip = unmapped(address.ip)
+        ip = address.ip
+        assert ip is not None
         if address.port == 0:
             raise GeneralFailure("port 0 cannot be sent to")
         # As the kernel spells the address when it tells of an answer.

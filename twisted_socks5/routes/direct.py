@@ -119,7 +119,7 @@ class DirectRoute:
         allowed: list[Address] = []
         denial = None
         for ip in await self._resolve(target.host):
-            address = Address(ip, target.port)
+            address = Address(unmapped(ip), target.port)
             try:
                 await check(address)
             except ConnectionNotAllowed as error:
@@ -151,8 +151,8 @@ class DirectRoute:
         host = expected.ip
         if host is None or not host.is_unspecified:
             allowed = _ipv4First(await self._allowed(expected, check))
-            peers = {unmapped(ip) for ip in allowed}
-            host = unmapped(allowed[0])
+            peers = set(allowed)
+            host = allowed[0]
         return listen(
             self._reactor, self._localFor(host), peers, check, self._bindSettings
         )

@@ -160,12 +160,9 @@ class SOCKS5ServerProtocol(Protocol):
         """
         session = self.session
         session.command = message.command
-        if isinstance(message.host, bytes):
-            session.rawTarget = message.host
-            session.target = Address.fromName(message.host, message.port)
-        else:
-            session.rawTarget = message.host.packed
-            session.target = Address(message.host, message.port)
+        host = message.host
+        session.rawTarget = host if isinstance(host, bytes) else host.packed
+        session.target = Address.fromWire(host, message.port)
         if self.stream.ended and self.stream.isEmpty:
             raise StreamEnded("the client closed before it was served")
         return Request.of(session)
