@@ -645,6 +645,37 @@ def test_nameWithDeniedAddresses(
         assertNothingCame(target)
 
 
+# -- other listeners ------------------------------------------------------------
+
+
+def test_PROXYHeader(start: Start, target: socket.socket) -> None:
+    """
+    It tells where the client is, and so where its datagrams come from.  Where
+    they are to go is this host's affair.
+    """
+    endpoint = "haproxy:tcp:0:interface=127.0.0.1"
+    server = start("--open", "--port", endpoint)
+    control = socket.create_connection(server.address(endpoint), 10)
+    control.sendall(b"PROXY TCP4 127.0.0.2 192.0.2.1 5000 1080\r\n")
+    with Association(server, control) as client:
+        assert client.relay[0] == "127.0.0.1"
+        client.send(b"data", target.getsockname())
+        with client.socket, datagramSocket("127.0.0.2") as client.socket:
+            client.assertServed(target)
+    server.waitForLog("client=127.0.0.2:5000")
+
+
+def test_IPv4OnAnIPv6Listener(start: Start, target: socket.socket) -> None:
+    loopback6().close()
+    endpoint = "tcp6:0:interface=\\:\\:ffff\\:127.0.0.1"
+    server = start("--port", endpoint)
+    port = server.address(endpoint)[1]
+    control = socket.create_connection(("127.0.0.1", port), 10)
+    with Association(server, control) as client:
+        assert client.relay[0] == "127.0.0.1"
+        client.assertServed(target)
+
+
 # -- its life ---------------------------------------------------------------------
 
 
@@ -752,6 +783,8 @@ def test_manyDestinations(start: Start) -> None:
                 with datagramSocket(host) as answering:
                     answering.sendto(b"answer", source)
                     assert client.receive() == (b"answer", answering.getsockname())
+        with datagramSocket("127.1.0.1") as first:  # whether it is remembered or not
+            client.assertServed(first)
         server.waitForDescriptors(3)
         assert server.memory() - before < 16 << 20
 

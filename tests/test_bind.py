@@ -399,6 +399,21 @@ def test_anybodyOverIPv6(start: Start) -> None:
         assertTunnel(client, peer)
 
 
+def test_PROXYHeader(start: Start) -> None:
+    """
+    The address that it says the client has connected to may be another host's.
+    """
+    endpoint = "haproxy:tcp:0:interface=127.0.0.1"
+    server = start("--open", "--port", endpoint)
+    for host in ("127.0.0.1", "0.0.0.0"):
+        client = socket.create_connection(server.address(endpoint), 10)
+        client.sendall(b"PROXY TCP4 127.0.0.2 192.0.2.1 5000 1080\r\n")
+        client, bound = bind(server, host, client)
+        assert bound[0] == "127.0.0.1"
+        with client, come(bound) as peer:
+            assertTunnel(client, peer)
+
+
 # -- policy ---------------------------------------------------------------------
 
 
