@@ -218,7 +218,7 @@ def test_burst(start: Start, target: socket.socket) -> None:
     """
     with Association(start()) as client:
         source = client.assertServed(target)
-        burst = [pattern(number, 1000) for number in range(300)]
+        burst = [pattern(number, 1000) for number in range(150)]
         for payload in burst:
             client.send(payload, target.getsockname())
         assert [target.recv(MOST) for _ in burst] == burst
@@ -739,7 +739,6 @@ def test_idle(start: Start, target: socket.socket) -> None:
             target.sendto(b"", source)
             client.receive()
             assert not select.select([client.control], [], [], 0.5)[0]
-        assert not select.select([client.control], [], [], 1.2)[0]
         assert client.control.recv(1) == b""
         server.waitForDescriptors(0)
         server.waitForLog("reason=idle")
