@@ -412,13 +412,14 @@ def test_deniedDestinations(start: Start, denying: None, target: socket.socket) 
     with Association(server) as client, datagramSocket("127.0.0.5") as allowed:
         for _ in range(2):
             client.send(b"data", ("127.0.0.1", port))
+            client.send(b"data", ("::ffff:127.0.0.1", port))
             client.assertServed(allowed)
         assertNothingCame(target)
         # It has not been sent to: it may not answer, either.
         source = client.assertServed(allowed)
         target.sendto(b"unasked", source)
         client.assertServed(allowed)
-    assert drops(server) == {"denied": 2, "stranger": 1}
+    assert drops(server) == {"denied": 4, "stranger": 1}
 
 
 def test_deniedName(start: Start, target: socket.socket) -> None:
@@ -433,6 +434,21 @@ def test_deniedName(start: Start, target: socket.socket) -> None:
         assertNothingCame(target)
         server.waitForDescriptors(2)
     assert drops(server) == {"denied": 5}
+
+
+def test_ownListeners(start: Start, target: socket.socket) -> None:
+    """
+    The proxy's own UDP ports are no way into it.
+    """
+    server = start()
+    with Association(server) as client, Association(server) as other:
+        # The datagram says to the other association: send this to the target.
+        inner = frame(b"data", target.getsockname())
+        client.send(inner, other.relay)
+        client.send(inner, client.relay)
+        client.assertServed(target)
+        assertNothingCame(target)
+        other.assertServed(target)
 
 
 # -- fragments ------------------------------------------------------------------
