@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import select
 import socket
 import struct
@@ -195,3 +196,22 @@ def deaf() -> Iterator[socket.socket]:
         yield listening
         for one in waiting:
             one.close()
+
+
+def freePorts(count: int) -> int:
+    """
+    The first of some ports in a row that nothing is bound to.
+    """
+    for _ in range(100):
+        first = random.randrange(20000, 32000)
+        held = []
+        try:
+            for port in range(first, first + count):
+                held.append(socket.create_server(("127.0.0.1", port)))
+        except OSError:
+            continue
+        finally:
+            for one in held:
+                one.close()
+        return first
+    raise AssertionError("no free ports")

@@ -29,6 +29,7 @@ from tests.conversation import (
     GREET,
     assertServes,
     failure,
+    freePorts,
     loopback6,
     pattern,
     readAll,
@@ -996,3 +997,21 @@ async def test_thousandQueries(start: Start) -> None:
         await port.stopListening()
     await nameServer.stop()
     assert drops(server) == {}
+
+
+def test_relayThatOpensLater(start: Start, target: socket.socket) -> None:
+    """
+    Where another client was allowed to send when nobody was there yet.
+    """
+    first = freePorts(2)
+    server = start("--set", f"udp.ports={first}-{first + 1}")
+    with Association(server) as one:
+        free = ("127.0.0.1", 2 * first + 1 - one.relay[1])
+        one.send(b"nobody there", free)
+        one.assertServed(target)
+        with Association(server) as other:
+            assert other.relay == free
+            one.send(frame(b"data", target.getsockname()), free)
+            one.assertServed(target)
+            assertNothingCame(target)
+            other.assertServed(target)

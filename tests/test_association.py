@@ -92,6 +92,9 @@ class Way:
         self.asked.append(destination)
         return self.answer(destination)
 
+    def sendsFrom(self, port: int) -> bool:
+        return False
+
     def close(self) -> None:
         self.isOpen = False
 
@@ -125,7 +128,7 @@ class Relay:
         self.association = Association(
             self.clock,
             self.way,
-            lambda host: host == CLIENT[0],
+            lambda source: source[0] == CLIENT[0],
             self.becameIdle,
             300.0,
             **options,

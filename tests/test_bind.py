@@ -8,7 +8,6 @@ BIND (RFC 1928, sections 4 and 6) with a started server.
 from __future__ import annotations
 
 import contextlib
-import random
 import select
 import socket
 import threading
@@ -22,6 +21,7 @@ from tests.conversation import (
     GREET,
     assertServes,
     failure,
+    freePorts,
     loopback6,
     pattern,
     readAll,
@@ -109,25 +109,6 @@ def isOpen(bound: Bound) -> bool:
     except OSError:
         return False
     return True
-
-
-def freePorts(count: int) -> int:
-    """
-    The first of some ports in a row that nothing is bound to.
-    """
-    for _ in range(100):
-        first = random.randrange(20000, 32000)
-        held = []
-        try:
-            for port in range(first, first + count):
-                held.append(socket.create_server(("127.0.0.1", port)))
-        except OSError:
-            continue
-        finally:
-            for one in held:
-                one.close()
-        return first
-    raise AssertionError("no free ports")
 
 
 def test_bothReplies(start: Start, listener: socket.socket) -> None:

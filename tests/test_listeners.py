@@ -15,7 +15,7 @@ from ipaddress import IPv6Address, ip_address
 import pytest
 
 from twisted_socks5.addresses import UNIX_CLIENT, Address, fromSocketName
-from twisted_socks5.ownlisteners import OwnListeners
+from twisted_socks5.server.listeners import OwnListeners
 
 Listen = Callable[[str], socket.socket]
 

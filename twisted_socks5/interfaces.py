@@ -322,6 +322,12 @@ class IDatagrams(Interface):
         @raise ReplyError: Nothing can be sent there.
         """
 
+    def sendsFrom(port: int) -> bool:
+        """
+        Whether it sends from a UDP port of this host.  What comes from there
+        comes from no client.
+        """
+
     def close() -> None:
         """
         Close what was opened.

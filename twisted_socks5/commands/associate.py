@@ -8,18 +8,15 @@ long as the client stays connected.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from zope.interface import implementer
 
 from twisted_socks5.addresses import Address, IPAddress, fromSocketName, isThisHost
-from twisted_socks5.errors import SUCCEEDED, CommandNotSupported, ConnectionNotAllowed
+from twisted_socks5.errors import SUCCEEDED, CommandNotSupported
 from twisted_socks5.interfaces import ICommand, ICommandSession, IRequest
 from twisted_socks5.outcome import outcomeOf
-from twisted_socks5.ownlisteners import OwnListeners
 from twisted_socks5.relay.association import Association
 from twisted_socks5.relay.datagramport import openDatagramPort
 from twisted_socks5.settings import Timeouts, UDPSettings
@@ -48,7 +45,7 @@ class Associate:
         self._reactor = reactor
         self._timeout = (timeouts or Timeouts()).udpIdle
         self._settings = settings or UDPSettings()
-        self._relays = OwnListeners()
+        self._associations: set[Association] = set()
 
     async def run(self, session: ICommandSession, request: IRequest) -> None:
         """
@@ -58,42 +55,24 @@ class Associate:
         @raise ReplyError: There is no port for it.
         """
         host = self._relayAddress(session.listener)
-
-        async def check(address: Address) -> None:
-            if self._relays.includes(address):
-                raise ConnectionNotAllowed("the proxy's own relay")
-            await session.check(address)
-
-        datagrams = await outcomeOf(session.route.datagrams(check))
         association = Association(
             self._reactor,
-            datagrams,
-            _isClient(session.client),
+            await outcomeOf(session.route.datagrams(session.check)),
+            partial(self._isClient, session.client),
             partial(session.end, "idle"),
             self._timeout,
             session.layer,
             self._settings.fragments == "reassemble",
         )
+        self._associations.add(association)
         try:
             openDatagramPort(self._reactor, association, host, self._settings.ports)
-            with self._ownRelay(association.local) as relay:
-                session.traffic = association
-                session.sendReply(SUCCEEDED, self._reachable(relay))
-                await session.untilClosed()
+            session.traffic = association
+            session.sendReply(SUCCEEDED, self._reachable(association.local))
+            await session.untilClosed()
         finally:
+            self._associations.remove(association)
             association.close()
-
-    @contextmanager
-    def _ownRelay(self, relay: Address) -> Iterator[Address]:
-        """
-        Let no datagram get to a relay through a relay: it would seem to come from
-        a client on this host.
-        """
-        self._relays.add(relay)
-        try:
-            yield relay
-        finally:
-            self._relays.remove(relay)
 
     def _relayAddress(self, listener: Address) -> IPAddress:
         """
@@ -117,16 +96,15 @@ class Associate:
             self._settings.publicAddress.like(local.ip) or local.ip, local.port
         )
 
-
-def _isClient(client: Address) -> Callable[[str], bool]:
-    """
-    Whether a datagram's source may be a client, as far as its IP address tells.
-    A client that came by a UNIX socket is on this host.
-    """
-
-    def isClient(host: str) -> bool:
-        ip = fromSocketName((host, 0)).ip
+    def _isClient(self, client: Address, source: tuple[str, int]) -> bool:
+        """
+        Whether a datagram's source may be a client: by its IP address, or, if the
+        client came by a UNIX socket, because it is on this host.  A datagram that
+        a client had a relay send to a relay seems to come from this host, too.
+        """
+        ip = fromSocketName(source).ip
         assert ip is not None
-        return isThisHost(ip) if client.ip is None else ip == client.ip
-
-    return isClient
+        isIts = isThisHost(ip) if client.ip is None else ip == client.ip
+        return isIts and not any(
+            association.sendsFrom(source[1]) for association in self._associations
+        )

@@ -49,7 +49,7 @@ class Association(DatagramProtocol):
         self,
         reactor: Any,
         datagrams: IDatagrams,
-        isClient: Callable[[str], bool],
+        isClient: Callable[[tuple[str, int]], bool],
         idle: Callable[[], object],
         idleTimeout: float,
         layer: IStreamLayer | None = None,
@@ -57,7 +57,7 @@ class Association(DatagramProtocol):
     ) -> None:
         """
         @param datagrams: The way out.
-        @param isClient: Whether an IP address is the client's.
+        @param isClient: Whether an IP address and port may be the client's.
         @param idle: Called when nothing has moved for C{idleTimeout} seconds.
         @param layer: What protects the client's datagrams.
         @param reassembles: Whether fragments are joined, else they are dropped.
@@ -111,6 +111,12 @@ class Association(DatagramProtocol):
         """
         return addressOf(self.transport.getHost())
 
+    def sendsFrom(self, port: int) -> bool:
+        """
+        Whether it sends to destinations from a UDP port of this host.
+        """
+        return self._datagrams.sendsFrom(port)
+
     def dropped(self, reason: str) -> None:
         """
         A datagram is not passed on.
@@ -124,7 +130,7 @@ class Association(DatagramProtocol):
         Something came to where the client sends.
         """
         if addr != self._client and (
-            self._client is not None or not self._isClient(addr[0])
+            self._client is not None or not self._isClient(addr)
         ):
             self.dropped("source")
             return

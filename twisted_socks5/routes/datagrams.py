@@ -49,12 +49,14 @@ class _Family(DatagramProtocol):
         # What to tell the client of a source, as far as it was found out.
         self._headers: dict[tuple[str, int], bytes] = {}
         self._sendto: Callable[[bytes, tuple[str, int]], int]
+        self.port: int
 
     def startProtocol(self) -> None:
         """
         The socket is open.
         """
         self._sendto = self.transport.getHandle().sendto
+        self.port = self.transport.getHost().port
 
     def sender(self, host: str, port: int) -> Callable[[bytes], object]:
         """
@@ -149,6 +151,12 @@ class DirectDatagrams:
             openDatagramPort(self._reactor, family, host, Ports())
             self._families[ip.version] = family
         return family
+
+    def sendsFrom(self, port: int) -> bool:
+        """
+        Whether it sends from a UDP port of this host.
+        """
+        return any(family.port == port for family in self._families.values())
 
     def close(self) -> None:
         """

@@ -24,11 +24,11 @@ from twisted_socks5.interfaces import (
     IRoute,
 )
 from twisted_socks5.observe.defects import logDefect
-from twisted_socks5.ownlisteners import OwnListeners
 from twisted_socks5.policy import Guard
 from twisted_socks5.relay import PortableRelay
 from twisted_socks5.routes import DirectRoute, NameResolver
 from twisted_socks5.server.judge import Judge
+from twisted_socks5.server.listeners import OwnListeners
 from twisted_socks5.server.protocol import SOCKS5ServerProtocol
 from twisted_socks5.server.session import Session, SessionRegistry
 from twisted_socks5.settings import BindSettings, Limits, Timeouts, UDPSettings

@@ -19,8 +19,8 @@ from twisted_socks5.addresses import Address
 from twisted_socks5.errors import ConnectionNotAllowed
 from twisted_socks5.interfaces import IConnectPolicy
 from twisted_socks5.observe.defects import logDefect
-from twisted_socks5.ownlisteners import OwnListeners
 from twisted_socks5.policy import Decision
+from twisted_socks5.server.listeners import OwnListeners
 from twisted_socks5.server.request import Request
 
 
