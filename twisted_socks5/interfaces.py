@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from OpenSSL.crypto import X509
-    from twisted.internet.interfaces import IProtocol, ITransport
+    from twisted.internet.interfaces import IProtocol, IPushProducer, ITransport
 
     from twisted_socks5.addresses import Address, IPAddress
     from twisted_socks5.authenticators import Authenticated, Identity
@@ -480,6 +480,13 @@ class ITunnel(ITraffic):
     A client and a destination, joined.
     """
 
+    fromClient: IPushProducer = Attribute(
+        "What comes from the client: whoever throttles it pauses this."
+    )
+    fromDestination: IPushProducer = Attribute(
+        "What comes from the destination: whoever throttles it pauses this."
+    )
+
     def abort() -> None:
         """
         Cut both ends now.
@@ -496,6 +503,7 @@ class IRelay(Interface):
         stream: ByteStream,
         outbound: IOutbound,
         ended: Callable[[str], None],
+        isDrained: bool = False,
     ) -> ITunnel:
         """
         Carry bytes both ways until both sides have closed.
@@ -505,6 +513,8 @@ class IRelay(Interface):
             come before go first.
         @param outbound: The destination.
         @param ended: Called once when both ends are closed, with the reason.
+        @param isDrained: Whether everything that was sent to the client is in
+            the kernel's hands, so that nothing waits in the transport.
         """
 
 

@@ -29,11 +29,35 @@ if TYPE_CHECKING:
     from twisted_socks5.server.stream import ByteStream
 
 
+@implementer(IPushProducer)
+class _Flow:
+    """
+    What comes from one side, as the transport of the other sees it, which takes
+    it: its producer.
+    """
+
+    __slots__ = ("_end",)
+
+    def __init__(self, end: _End) -> None:
+        self._end = end
+
+    def pauseProducing(self) -> None:
+        self._end.holdBack()
+
+    def resumeProducing(self) -> None:
+        self._end.goOn()
+
+    def stopProducing(self) -> None:
+        """
+        The other side is lost, as its C{connectionLost} will say.
+        """
+
+
 @implementer(IHalfCloseableProtocol, IPushProducer)
 class _End(Protocol):
     """
     One side of a tunnel.  What comes from it goes to the other side's
-    transport, which in turn pauses it as a producer.
+    transport, as long as that takes it and nobody pauses this.
     """
 
     transport: Any
@@ -43,6 +67,8 @@ class _End(Protocol):
         self.tunnel = tunnel
         self.name = name
         self.received = 0
+        self.isHeldBack = False
+        self.isPaused = False
         self.hasEnded = False
         self.isLost = False
 
@@ -60,23 +86,41 @@ class _End(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.tunnel.lost(self, reason)
 
-    # -- IPushProducer: the other side's transport takes what comes from here --
-
-    def pauseProducing(self) -> None:
+    def holdBack(self) -> None:
+        """
+        The other side does not take everything.
+        """
+        self.isHeldBack = True
         if not self.isLost:
             self.tunnel.deadlines.stalled(self.other)
             self.transport.pauseProducing()
 
-    def resumeProducing(self) -> None:
+    def goOn(self) -> None:
+        """
+        The other side has taken everything.
+        """
+        self.isHeldBack = False
         self.tunnel.deadlines.taken(self.other)
+        self._readOn()
+
+    def _readOn(self) -> None:
         # Were it resumed after its end, the end would be read again.
-        if not (self.isLost or self.hasEnded):
+        if not (self.isHeldBack or self.isPaused or self.isLost or self.hasEnded):
             self.transport.resumeProducing()
 
+    # -- IPushProducer: whoever wants less to come from here --------------------
+
+    def pauseProducing(self) -> None:
+        self.isPaused = True
+        if not self.isLost:
+            self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.isPaused = False
+        self._readOn()
+
     def stopProducing(self) -> None:
-        """
-        The other side is lost, as its C{connectionLost} will say.
-        """
+        self.tunnel.abort()
 
 
 @implementer(ITunnel)
@@ -115,6 +159,20 @@ class PortableTunnel:
         """
         return self._destination.received
 
+    @property
+    def fromClient(self) -> IPushProducer:
+        """
+        What comes from the client.
+        """
+        return self._client
+
+    @property
+    def fromDestination(self) -> IPushProducer:
+        """
+        What comes from the destination.
+        """
+        return self._destination
+
     def join(self, transport: Any, stream: ByteStream, outbound: IOutbound) -> None:
         """
         Begin.
@@ -129,8 +187,8 @@ class PortableTunnel:
             stream.detach(client)
             transport.abortConnection()
             return
-        transport.registerProducer(destination, True)
-        destination.transport.registerProducer(client, True)
+        transport.registerProducer(_Flow(destination), True)
+        destination.transport.registerProducer(_Flow(client), True)
         stream.detach(client)
 
     def moved(self) -> None:
@@ -224,6 +282,7 @@ class PortableRelay:
         stream: ByteStream,
         outbound: IOutbound,
         ended: Callable[[str], None],
+        isDrained: bool = False,
     ) -> ITunnel:
         """
         Carry bytes both ways until both sides have closed.

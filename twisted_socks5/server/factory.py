@@ -25,7 +25,7 @@ from twisted_socks5.interfaces import (
 )
 from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.policy import Guard
-from twisted_socks5.relay import PortableRelay
+from twisted_socks5.relay import AutomaticRelay
 from twisted_socks5.routes import DirectRoute, NameResolver
 from twisted_socks5.server.judge import Judge
 from twisted_socks5.server.listeners import OwnListeners
@@ -77,7 +77,8 @@ class SOCKS5ServerFactory(ServerFactory):
         @param route: The way out; by default straight from this host.
         @param commands: What clients may ask for; by default CONNECT, BIND and
             UDP ASSOCIATE.
-        @param relay: What carries bytes; by default Twisted's transports.
+        @param relay: What carries bytes; by default the best there is for each
+            tunnel.
         @param timeouts: The deadlines.
         @param limits: How much there may be at once.
         @param bind: How the default BIND listens.
@@ -105,7 +106,7 @@ class SOCKS5ServerFactory(ServerFactory):
         self.route = route or DirectRoute(
             reactor, NameResolver(reactor), self.timeouts, bind=bind, udp=udp
         )
-        self.relay = relay or PortableRelay(reactor, self.timeouts)
+        self.relay = relay or AutomaticRelay(reactor, self.timeouts)
         self.ownListeners = OwnListeners()
         self.judge = Judge(
             reactor, policy or Guard(), self.ownListeners, self.timeouts.policy

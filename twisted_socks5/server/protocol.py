@@ -7,6 +7,7 @@ One client's connection, phase by phase.
 
 from __future__ import annotations
 
+import socket
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from twisted_socks5.interfaces import IAuthenticator, IOutbound
 from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.outcome import outcomeOf
 from twisted_socks5.relay.halfclose import canHalfClose, passHalfClose
+from twisted_socks5.relay.plain import plainTransport
 from twisted_socks5.server.exchange import Exchange
 from twisted_socks5.server.layered import LayeredTransport
 from twisted_socks5.server.request import Request
@@ -71,6 +73,7 @@ class SOCKS5ServerProtocol(Protocol):
     _authenticator: IAuthenticator | None = None
     _request: Request | None = None
     _timer: IDelayedCall | None = None
+    _socket: socket.socket | None = None
 
     # -- the conversation -----------------------------------------------------
 
@@ -147,6 +150,7 @@ class SOCKS5ServerProtocol(Protocol):
         if answer.layer is not None:
             self.session.layer = answer.layer
             self.transport = LayeredTransport(self.transport, answer.layer)
+            self._socket = None
             try:
                 self.stream.setLayer(answer.layer)
             except Exception as error:  # what was sent ahead is not good
@@ -197,7 +201,11 @@ class SOCKS5ServerProtocol(Protocol):
         session.state = State.RELAYING
         session.dialled = outbound.peer
         session.tunnel = session.traffic = self.factory.relay.join(
-            self.transport, self.stream, outbound, self.finish
+            self.transport,
+            self.stream,
+            outbound,
+            self.finish,
+            isDrained=self._socket is not None,
         )
 
     async def untilClosed(self) -> None:
@@ -214,8 +222,17 @@ class SOCKS5ServerProtocol(Protocol):
 
     def send(self, data: bytes) -> None:
         """
-        Send bytes to the client.
+        Send bytes to the client.  To a plain socket they go at once, which
+        saves the reactor a round, as long as it takes everything.
         """
+        if self._socket is not None:
+            try:
+                data = data[self._socket.send(data) :]
+            except OSError:
+                pass  # of which the transport will learn, too
+            if not data:
+                return
+            self._socket = None
         self.transport.write(data)
 
     # -- what comes of the conversation ------------------------------------------
@@ -351,6 +368,9 @@ class SOCKS5ServerProtocol(Protocol):
         if factory.registry.isOverfull:
             self.refuse("over limit.sessions")
             return
+        plain = plainTransport(transport)
+        if plain is not None:
+            self._socket = plain.getHandle()
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)

@@ -63,6 +63,12 @@ class SOCKS5Options(Options, AuthOptionMixin):
             "text",
             "One line for each session: text, json or off.",
         ],
+        [
+            "relay",
+            None,
+            "auto",
+            "What carries bytes: auto (the fastest for each tunnel) or portable.",
+        ],
     ]
     optFlags = [
         [
@@ -139,6 +145,8 @@ class SOCKS5Options(Options, AuthOptionMixin):
             raise UsageError(
                 f"--access-log {self['access-log']}: expected text, json or off"
             )
+        if self["relay"] not in ("auto", "portable"):
+            raise UsageError(f"--relay {self['relay']}: expected auto or portable")
         try:
             self["settings"] = parseSettings(self["set"])
         except ValueError as error:

@@ -21,6 +21,7 @@ from twisted_socks5.authenticators import (
 )
 from twisted_socks5.interfaces import IAuthenticator, IPolicyFactory
 from twisted_socks5.observe.access import JSONAccessLog, TextAccessLog
+from twisted_socks5.relay import AutomaticRelay, PortableRelay
 from twisted_socks5.server.factory import SOCKS5ServerFactory
 from twisted_socks5.service.accounts import prepareChecker
 from twisted_socks5.service.listeners import Listener, describe, listen
@@ -32,6 +33,11 @@ _ACCESS_LOGS: dict[str, type[TextAccessLog] | None] = {
     "text": TextAccessLog,
     "json": JSONAccessLog,
     "off": None,
+}
+
+_RELAYS: dict[str, type[AutomaticRelay] | type[PortableRelay]] = {
+    "auto": AutomaticRelay,
+    "portable": PortableRelay,
 }
 
 
@@ -94,6 +100,7 @@ def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
         reactor,
         _authenticators(options),
         policy=policy,
+        relay=_RELAYS[options["relay"]](reactor, settings.timeout),
         timeouts=settings.timeout,
         limits=settings.limit,
         bind=settings.bind,

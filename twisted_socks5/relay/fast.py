@@ -1,0 +1,626 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+The relay for plain TCP sockets on Linux.
+
+Both sockets are watched by the reactor for objects of ours, which receive and
+send at once: what a socket has taken is forgotten, and only what it has not is
+kept.  Where much moves in one go, the kernel moves it by itself, through a
+pipe (C{splice}).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import (
+    IPushProducer,
+    IReactorFDSet,
+    IReadWriteDescriptor,
+)
+from twisted.internet.protocol import connectionDone
+from twisted.internet.tcp import Connection
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_socks5.interfaces import ITunnel
+from twisted_socks5.relay.deadlines import TunnelDeadlines
+from twisted_socks5.relay.pipes import Pipe, PipePool
+from twisted_socks5.settings import Timeouts
+
+if TYPE_CHECKING:
+    from twisted_socks5.server.stream import ByteStream
+
+_READ = 64 * 1024
+"""
+How many bytes are received at once.
+"""
+
+_ROUNDS = 4
+"""
+How often one side is read before others get their turn.
+"""
+
+_FULL_READS = 4
+"""
+After how many full reads in a row the kernel is to move the bytes by itself.
+"""
+
+_SMALL = 16 * 1024
+"""
+What is not worth a pipe.
+"""
+
+_RESET = struct.pack("ii", 1, 0)
+_connectionAborted = Failure(ConnectionAborted())
+
+
+@implementer(IReadWriteDescriptor, IPushProducer)
+class _End:
+    """
+    One side of a tunnel: its socket, as the reactor sees it, and the bytes that
+    wait for it.  What comes from it goes to the other side.
+
+    It is watched for reading while the other side takes what comes, and for
+    writing while bytes wait for it.
+
+    @ivar hasEnded: Whether all that will come from it has come.
+    @ivar isLost: Whether its socket is closed.
+    @ivar received: How many bytes have come from it.
+    """
+
+    __slots__ = (
+        "_descriptor",
+        "_fullReads",
+        "_isPaused",
+        "_isRead",
+        "_isWritten",
+        "_pipe",
+        "_relay",
+        "_socket",
+        "_tunnel",
+        "_waiting",
+        "hasEnded",
+        "isLost",
+        "other",
+        "received",
+    )
+
+    name: str
+    other: _End
+
+    def __init__(
+        self, relay: FastRelay, tunnel: FastTunnel, connected: socket.socket
+    ) -> None:
+        self._relay = relay
+        self._tunnel = tunnel
+        self._socket = connected
+        self._descriptor = connected.fileno()
+        self._isRead = self._isWritten = self._isPaused = False
+        self._fullReads = 0
+        self._pipe: Pipe | None = None
+        self._waiting = b""
+        self.hasEnded = self.isLost = False
+        self.received = 0
+
+    @property
+    def isWaitedFor(self) -> bool:
+        """
+        Whether bytes wait for it.
+        """
+        return self._pipe is not None or bool(self._waiting)
+
+    # -- as the reactor sees it -------------------------------------------------
+
+    def fileno(self) -> int:
+        """
+        The descriptor to watch.
+        """
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        """
+        What the reactor calls us.
+        """
+        return "relay"
+
+    def doRead(self) -> None:
+        """
+        Something came: pass it on.
+        """
+        self._tunnel.deadlines.lastMoved = self._relay.seconds()
+        for _ in range(_ROUNDS):
+            isMore = self._splice() if self._fullReads >= _FULL_READS else self._copy()
+            if not isMore:
+                return
+        self._readOn()
+
+    def doWrite(self) -> None:
+        """
+        The socket takes something: send what waits for it, and if that was all,
+        what has come for it meanwhile.
+        """
+        deadlines, source = self._tunnel.deadlines, self.other
+        deadlines.lastMoved = self._relay.seconds()
+        deadlines.taken(self)
+        if not self._flush():
+            if not self.isLost:
+                deadlines.stalled(self)
+        elif source.hasEnded or self._tunnel.isClosing:
+            self._watch(self._isRead, False)
+            self._tunnel.passedOn(source)
+        elif source._isPaused:
+            self._watch(self._isRead, False)
+        else:
+            source.doRead()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        The reactor has seen an error of the socket, or stops; or somebody has
+        closed the client's transport.
+        """
+        if not self.isLost:
+            self._tunnel.lost(self)
+
+    def _watch(self, forReading: bool, forWriting: bool) -> None:
+        """
+        Have the reactor watch the socket, or not.
+        """
+        reactor = self._relay.reactor
+        if forReading is not self._isRead:
+            self._isRead = forReading
+            (reactor.addReader if forReading else reactor.removeReader)(self)
+        if forWriting is not self._isWritten:
+            self._isWritten = forWriting
+            (reactor.addWriter if forWriting else reactor.removeWriter)(self)
+
+    # -- from here to the other side ----------------------------------------------
+
+    def begin(self) -> None:
+        """
+        Carry what comes, and what was put down for the other side already.
+        """
+        other = self.other
+        if other.isWaitedFor:
+            self._holdBack()
+        elif self.hasEnded:
+            other._watch(other._isRead, True)
+        else:
+            self._readOn()
+
+    def _copy(self) -> bool:
+        """
+        Receive, and send at once.
+
+        @return: Whether there is likely to be more.
+        """
+        relay, other = self._relay, self.other
+        try:
+            count = self._socket.recv_into(relay.buffer)
+        except BlockingIOError:
+            return self._readOn()
+        except OSError:
+            return self._tunnel.lost(self)
+        if not count:
+            return self._end()
+        self.received += count
+        try:
+            sent = other._socket.send(relay.view[:count])
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return self._tunnel.lost(other)
+        if sent < count:
+            other._waiting = bytes(relay.view[sent:count])
+            return self._holdBack()
+        if count < _READ:
+            self._fullReads = 0
+            return self._readOn()
+        self._fullReads += 1
+        return True
+
+    def _splice(self) -> bool:
+        """
+        Have the kernel move bytes.  The pipe is ours only as long as there is
+        something in it.
+
+        @return: Whether there is likely to be more.
+        """
+        pipes, other = self._relay.pipes, self.other
+        pipe = pipes.take()
+        if pipe is None:
+            return self._copy()
+        try:
+            count = pipe.fill(self._descriptor)
+        except BlockingIOError:
+            pipes.give(pipe)
+            return self._readOn()
+        except OSError:
+            pipes.give(pipe)
+            return self._tunnel.lost(self)
+        if not count:
+            pipes.give(pipe)
+            return self._end()
+        self.received += count
+        if count < _SMALL:
+            self._fullReads -= 1
+        other._pipe = pipe
+        if other._flush():
+            return count >= _READ or self._readOn()
+        return not other.isLost and self._holdBack()
+
+    def _flush(self) -> bool:
+        """
+        Send what waits for this side.
+
+        @return: Whether it has taken everything.
+        """
+        pipe = self._pipe
+        try:
+            if pipe is not None:
+                pipe.drain(self._descriptor)
+            elif self._waiting:
+                self._waiting = self._waiting[self._socket.send(self._waiting) :]
+        except BlockingIOError:
+            return False
+        except OSError:
+            return self._tunnel.lost(self)
+        if pipe is None:
+            return not self._waiting
+        if pipe.held:
+            return False
+        self._pipe = None
+        self._relay.pipes.give(pipe)
+        return True
+
+    def _readOn(self) -> bool:
+        """
+        The other side takes what comes: wait for more.
+        """
+        other = self.other
+        if not self._isRead:
+            self._watch(True, self._isWritten)
+        if other._isWritten:
+            other._watch(other._isRead, False)
+        return False
+
+    def _holdBack(self) -> bool:
+        """
+        The other side does not take everything: wait until it does.
+        """
+        other = self.other
+        self._tunnel.deadlines.stalled(other)
+        if self._isRead:
+            self._watch(False, self._isWritten)
+        if not other._isWritten:
+            other._watch(other._isRead, True)
+        return False
+
+    def _end(self) -> bool:
+        """
+        All has come, and was passed on.
+        """
+        other = self.other
+        self.readConnectionLost()
+        other._watch(other._isRead, False)
+        self._tunnel.passedOn(self)
+        return False
+
+    # -- IPushProducer: whoever wants less to come from here -----------------------
+
+    def pauseProducing(self) -> None:
+        """
+        Read nothing until L{resumeProducing}.
+        """
+        self._isPaused = True
+        self._watch(False, self._isWritten)
+
+    def resumeProducing(self) -> None:
+        """
+        Read on.
+        """
+        self._isPaused = False
+        if not (self.hasEnded or self.isLost or self.other.isWaitedFor):
+            self._watch(True, self._isWritten)
+
+    def stopProducing(self) -> None:
+        """
+        Cut the tunnel.
+        """
+        self._tunnel.abort()
+
+    # -- at its end ---------------------------------------------------------------
+
+    def readConnectionLost(self) -> None:
+        """
+        Nothing more will come from here.
+        """
+        self.hasEnded = True
+        self._watch(False, self._isWritten)
+        self._tunnel.ended(self)
+
+    def shutDown(self) -> None:
+        """
+        Nothing more will be sent here.
+        """
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._tunnel.lost(self)
+
+    def close(self, withReset: bool) -> None:
+        """
+        Close the socket.
+        """
+        self.isLost = True
+        self._watch(False, False)
+        if self._pipe is not None:
+            self._relay.pipes.drop(self._pipe)
+            self._pipe = None
+        self._waiting = b""
+        self._descriptor = -1
+        self._closeSocket(withReset)
+
+    def _closeSocket(self, withReset: bool) -> None:
+        if withReset:
+            try:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            except OSError:
+                pass  # it is closed without
+        self._socket.close()
+
+
+class _Destination(_End):
+    """
+    The destination's side.
+    """
+
+    __slots__ = ()
+    name = "destination"
+
+
+class _Client(_End):
+    """
+    The client's side.  Its socket belongs to Twisted's transport, which knows
+    nothing of what we do with it, and closes it at our word.
+    """
+
+    __slots__ = ("_transport",)
+    name = "client"
+
+    def __init__(
+        self, relay: FastRelay, tunnel: FastTunnel, transport: Connection
+    ) -> None:
+        _End.__init__(self, relay, tunnel, transport.getHandle())
+        self._transport = transport
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Take what came before the socket was ours.
+        """
+        self.received += len(data)
+        self.other._waiting += data
+
+    def _closeSocket(self, withReset: bool) -> None:
+        self._transport.connectionLost(
+            _connectionAborted if withReset else connectionDone
+        )
+
+
+@implementer(ITunnel)
+class FastTunnel:
+    """
+    Two sockets, joined.
+
+    @ivar deadlines: Its deadlines.
+    @ivar isClosing: Whether nothing more is read, and each side is closed when
+        it has got what waits for it.
+    """
+
+    __slots__ = (
+        "_client",
+        "_destination",
+        "_ended",
+        "_reason",
+        "_relay",
+        "deadlines",
+        "isClosing",
+    )
+
+    def __init__(
+        self,
+        relay: FastRelay,
+        transport: Connection,
+        destination: socket.socket,
+        ended: Callable[[str], None],
+    ) -> None:
+        self.deadlines = TunnelDeadlines(relay.reactor, relay.timeouts, self._expired)
+        self.isClosing = False
+        self._relay = relay
+        self._ended = ended
+        self._reason = ""
+        self._client = _Client(relay, self, transport)
+        self._destination = _Destination(relay, self, destination)
+        self._client.other = self._destination
+        self._destination.other = self._client
+
+    @property
+    def bytesUp(self) -> int:
+        """
+        Bytes from the client.
+        """
+        return self._client.received
+
+    @property
+    def bytesDown(self) -> int:
+        """
+        Bytes to the client.
+        """
+        return self._destination.received
+
+    @property
+    def fromClient(self) -> IPushProducer:
+        """
+        What comes from the client.
+        """
+        return self._client
+
+    @property
+    def fromDestination(self) -> IPushProducer:
+        """
+        What comes from the destination.
+        """
+        return self._destination
+
+    def join(self, transport: Connection, stream: ByteStream) -> None:
+        """
+        Begin.  Nothing is sent, and nothing can fail, before the reactor tells
+        that a socket is ready.
+        """
+        stream.detach(self._client)
+        # Only now, since the stream may have paused and resumed it by itself.
+        # From here on the reactor knows the socket as ours.
+        transport.pauseProducing()
+        self._client.begin()
+        self._destination.begin()
+
+    def ended(self, end: _End) -> None:
+        """
+        A side has closed its direction.
+        """
+        self._reason = self._reason or f"{end.name} closed"
+
+    def passedOn(self, source: _End) -> None:
+        """
+        The other side has got all that was read of a side that is read no more.
+        """
+        other = source.other
+        if self.isClosing:
+            other.close(withReset=False)
+            if source.isLost:
+                self._finish()
+        elif other.hasEnded and not source.isWaitedFor:
+            self._closeAll(withReset=False)
+        else:
+            self.deadlines.halfClosed()
+            other.shutDown()
+
+    def lost(self, end: _End) -> bool:
+        """
+        A side is gone: the other is told so by a reset.
+        """
+        self._reason = self._reason or f"{end.name} reset"
+        self._closeAll(withReset=True)
+        return False
+
+    def abort(self) -> None:
+        """
+        Cut both ends now.
+        """
+        if not (self._client.isLost and self._destination.isLost):
+            self.lost(self._client)
+
+    def _expired(self, reason: str) -> None:
+        if self.isClosing or reason == "write stalled":
+            self._reason = self._reason or reason
+            self.abort()
+            return
+        self._reason = reason
+        self.isClosing = True
+        for end in (self._client, self._destination):
+            if end.isWaitedFor:
+                self.deadlines.closing(end)
+            else:
+                end.close(withReset=False)
+        if self._client.isLost and self._destination.isLost:
+            self._finish()
+
+    def _closeAll(self, withReset: bool) -> None:
+        for end in (self._client, self._destination):
+            if not end.isLost:
+                end.close(withReset)
+        self._finish()
+
+    def _finish(self) -> None:
+        self.deadlines.stop()
+        self._relay.tunnelEnded(self)
+        self._ended(self._reason)
+
+
+class FastRelay:
+    """
+    Joins plain TCP sockets.
+
+    @ivar buffer: Where bytes are on their way from one socket to another.
+    @ivar pipes: The pipes that the kernel moves bytes through.
+    @ivar reactor: Watches the sockets.
+    @ivar seconds: The reactor's clock.
+    @ivar timeouts: The deadlines of tunnels.
+    @ivar view: The buffer, to be cut into slices.
+    """
+
+    def __init__(self, reactor: Any, timeouts: Timeouts) -> None:
+        """
+        @param reactor: One that L{canWatch}.
+        """
+        self.reactor = reactor
+        self.seconds = reactor.seconds
+        self.timeouts = timeouts
+        self.buffer = bytearray(_READ)
+        self.view = memoryview(self.buffer)
+        self.pipes = PipePool(reactor)
+        self._tunnels: set[FastTunnel] = set()
+        self._trigger: Any = None
+
+    def join(
+        self,
+        transport: Connection,
+        stream: ByteStream,
+        destination: socket.socket,
+        ended: Callable[[str], None],
+    ) -> ITunnel:
+        """
+        Carry bytes both ways until both sides have closed.
+
+        @param transport: Has nothing to send, and is ours from now on.
+        @param stream: What has come from it.
+        @param destination: Connected, and ours from now on.
+        @param ended: Called once when both ends are closed, with the reason.
+        """
+        if not self._tunnels:
+            # When the reactor stops it closes what it watches; a tunnel that
+            # is paused both ways is not among that.
+            self._trigger = self.reactor.addSystemEventTrigger(
+                "during", "shutdown", self._abortAll
+            )
+        tunnel = FastTunnel(self, transport, destination, ended)
+        self._tunnels.add(tunnel)
+        tunnel.join(transport, stream)
+        return tunnel
+
+    def tunnelEnded(self, tunnel: FastTunnel) -> None:
+        """
+        Both ends are closed.
+        """
+        self._tunnels.discard(tunnel)
+        if not self._tunnels:
+            self.reactor.removeSystemEventTrigger(self._trigger)
+            self.pipes.clear()
+
+    def _abortAll(self) -> None:
+        for tunnel in list(self._tunnels):
+            tunnel.abort()
+
+
+def canWatch(reactor: Any) -> bool:
+    """
+    Whether a reactor can watch sockets of ours, on a system that can move
+    bytes between them.
+    """
+    return IReactorFDSet.providedBy(reactor) and hasattr(os, "splice")
