@@ -47,14 +47,14 @@ _ROUNDS = 4
 How often one side is read before others get their turn.
 """
 
-_FULL_READS = 4
+_LARGE = 16 * 1024
 """
-After how many full reads in a row the kernel is to move the bytes by itself.
+What is worth a pipe.
 """
 
-_SMALL = 16 * 1024
+_LARGE_READS = 4
 """
-What is not worth a pipe.
+After how many large reads in a row the kernel is to move the bytes by itself.
 """
 
 _RESET = struct.pack("ii", 1, 0)
@@ -77,7 +77,7 @@ class _End:
 
     __slots__ = (
         "_descriptor",
-        "_fullReads",
+        "_largeReads",
         "_isPaused",
         "_isRead",
         "_isWritten",
@@ -103,7 +103,7 @@ class _End:
         self._socket = connected
         self._descriptor = connected.fileno()
         self._isRead = self._isWritten = self._isPaused = False
-        self._fullReads = 0
+        self._largeReads = 0
         self._pipe: Pipe | None = None
         self._waiting = b""
         self.hasEnded = self.isLost = False
@@ -136,8 +136,9 @@ class _End:
         """
         self._tunnel.deadlines.lastMoved = self._relay.seconds()
         for _ in range(_ROUNDS):
-            isMore = self._splice() if self._fullReads >= _FULL_READS else self._copy()
-            if not isMore:
+            if not (
+                self._copy() if self._largeReads < _LARGE_READS else self._splice()
+            ):
                 return
         self._readOn()
 
@@ -216,14 +217,14 @@ class _End:
             sent = 0
         except OSError:
             return self._tunnel.lost(other)
+        if count < _LARGE:
+            self._largeReads = 0
+        elif self._largeReads < _LARGE_READS:
+            self._largeReads += 1
         if sent < count:
             other._waiting = bytes(relay.view[sent:count])
             return self._holdBack()
-        if count < _READ:
-            self._fullReads = 0
-            return self._readOn()
-        self._fullReads += 1
-        return True
+        return count == _READ or self._readOn()
 
     def _splice(self) -> bool:
         """
@@ -248,8 +249,8 @@ class _End:
             pipes.give(pipe)
             return self._end()
         self.received += count
-        if count < _SMALL:
-            self._fullReads -= 1
+        if count < _LARGE:
+            self._largeReads -= 1
         other._pipe = pipe
         if other._flush():
             return count >= _READ or self._readOn()
