@@ -77,10 +77,10 @@ class _End:
 
     __slots__ = (
         "_descriptor",
-        "_largeReads",
         "_isPaused",
         "_isRead",
         "_isWritten",
+        "_largeReads",
         "_pipe",
         "_relay",
         "_socket",
@@ -147,6 +147,8 @@ class _End:
         The socket takes something: send what waits for it, and if that was all,
         what has come for it meanwhile.
         """
+        if not self._isWritten:
+            return  # reading, as the reactor does first, has changed it
         deadlines, source = self._tunnel.deadlines, self.other
         deadlines.lastMoved = self._relay.seconds()
         deadlines.taken(self)
