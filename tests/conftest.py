@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,16 @@ def start(tmp_path: object) -> Iterator[Callable[..., Server]]:
     yield starting
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(params=["auto", "portable"])
+def startEach(
+    request: pytest.FixtureRequest, start: Callable[..., Server]
+) -> Callable[..., Server]:
+    """
+    Starts servers with each of the relays in turn.
+    """
+    return partial(start, "--relay", request.param)
 
 
 @pytest.fixture

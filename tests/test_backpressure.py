@@ -41,13 +41,13 @@ def sink(one: socket.socket, size: int) -> str:
 
 @pytest.mark.parametrize("toClient", [True, False])
 def test_readerThatDoesNotRead(
-    start: Callable[..., Server], listener: socket.socket, toClient: bool
+    startEach: Callable[..., Server], listener: socket.socket, toClient: bool
 ) -> None:
     """
     Its peer is held up, with the proxy's memory as it was; when it reads at
     last, everything comes.
     """
-    server = start()
+    server = startEach()
     client, destination = tunnel(server, listener)
     writer, reader = (destination, client) if toClient else (client, destination)
     payload = BLOCK * 64
@@ -66,9 +66,9 @@ def test_readerThatDoesNotRead(
 
 @pytest.mark.parametrize("byClient", [True, False])
 def test_writerClosesOnAReaderThatDoesNotRead(
-    start: Callable[..., Server], listener: socket.socket, byClient: bool
+    startEach: Callable[..., Server], listener: socket.socket, byClient: bool
 ) -> None:
-    server = start("--set", "timeout.write-stall=3")
+    server = startEach("--set", "timeout.write-stall=3")
     client, destination = tunnel(server, listener)
     writer, reader = (client, destination) if byClient else (destination, client)
     with client, destination:
@@ -80,12 +80,12 @@ def test_writerClosesOnAReaderThatDoesNotRead(
 
 
 def test_slowReaderIsNotStalled(
-    start: Callable[..., Server], listener: socket.socket
+    startEach: Callable[..., Server], listener: socket.socket
 ) -> None:
     """
     Who takes something now and then has not stalled, however long it takes.
     """
-    server = start("--set", "timeout.write-stall=3")
+    server = startEach("--set", "timeout.write-stall=3")
     client, destination = tunnel(server, listener)
     payload = BLOCK * 16
     with client, destination:
@@ -103,11 +103,11 @@ def test_slowReaderIsNotStalled(
 
 
 def test_muchAmidManySessions(
-    start: Callable[..., Server], listener: socket.socket
+    startEach: Callable[..., Server], listener: socket.socket
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 4096), hard), hard))
-    server = start()
+    server = startEach()
     others = [tunnel(server, listener) for _ in range(500)]
     client, destination = tunnel(server, listener)
     expected = hashlib.sha256(BLOCK * 64).hexdigest()

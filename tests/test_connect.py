@@ -193,11 +193,11 @@ def test_clientLeavesWhileConnecting(
         server.waitForDescriptors(0)
 
 
-def test_halfCloseWhileConnecting(start: Callable[..., Server]) -> None:
+def test_halfCloseWhileConnecting(startEach: Callable[..., Server]) -> None:
     """
     A client that has sent all of its payload waits for the answer.
     """
-    server = start()
+    server = startEach()
     with deaf() as listening, server.connect() as client:
         client.settimeout(30)
         client.sendall(GREET + connectTo(listening.getsockname()[1]) + b"data")
@@ -227,11 +227,11 @@ def acceptLast(listening: socket.socket) -> socket.socket:
         destination.close()
 
 
-def test_payloadBeforeTheReply(start: Callable[..., Server]) -> None:
+def test_payloadBeforeTheReply(startEach: Callable[..., Server]) -> None:
     """
     It is not lost, and what the proxy keeps of it is bounded.
     """
-    server = start()
+    server = startEach()
     payload = pattern("early", 10 * 1024 * 1024)
     with deaf() as listening, server.connect() as client:
         client.settimeout(30)
@@ -252,7 +252,7 @@ def test_payloadBeforeTheReply(start: Callable[..., Server]) -> None:
 
 
 def test_bannerComesAfterTheReply(
-    start: Callable[..., Server], listener: socket.socket
+    startEach: Callable[..., Server], listener: socket.socket
 ) -> None:
     def greet() -> None:
         for _ in range(20):
@@ -262,7 +262,7 @@ def test_bannerComesAfterTheReply(
 
     greeting = threading.Thread(target=greet)
     greeting.start()
-    server = start()
+    server = startEach()
     for _ in range(20):
         with server.connect() as client:
             client.sendall(GREET + connectTo(listener.getsockname()[1]))
@@ -272,8 +272,8 @@ def test_bannerComesAfterTheReply(
     greeting.join()
 
 
-def test_pingPong(start: Callable[..., Server], listener: socket.socket) -> None:
-    client, destination = tunnel(start(), listener)
+def test_pingPong(startEach: Callable[..., Server], listener: socket.socket) -> None:
+    client, destination = tunnel(startEach(), listener)
     with client, destination:
         for number in range(64):
             byte = bytes((number,))
@@ -284,9 +284,9 @@ def test_pingPong(start: Callable[..., Server], listener: socket.socket) -> None
 
 
 def test_sessionsAreKeptApart(
-    start: Callable[..., Server], listener: socket.socket
+    startEach: Callable[..., Server], listener: socket.socket
 ) -> None:
-    server = start()
+    server = startEach()
     size = 65536
     pairs = [tunnel(server, listener) for _ in range(150)]
     for number, (client, _) in enumerate(pairs):
@@ -317,13 +317,13 @@ def test_manyConnectAndReset(
 
 @pytest.mark.parametrize("leave", [socket.socket.close, reset])
 def test_clientVanishesInEachPhase(
-    start: Callable[..., Server], listener: socket.socket, leave: Leave
+    startEach: Callable[..., Server], listener: socket.socket, leave: Leave
 ) -> None:
     """
     After any byte of the conversation, with and without having read the
     answers.
     """
-    server = start("--auth", "memory:user:password")
+    server = startEach("--auth", "memory:user:password")
     whole = LOGIN + connectTo(listener.getsockname()[1])
     answers = {3: b"\x05\x02", len(LOGIN): b"\x01\x00"}
     for length in range(len(whole)):

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 
 def test_everyByteBeforeTheEnd(
-    start: Callable[..., Server], listener: socket.socket
+    startEach: Callable[..., Server], listener: socket.socket
 ) -> None:
     """
     A client closes its direction while megabytes wait for a destination that
     does not read yet.
     """
-    client, destination = tunnel(start(), listener)
+    client, destination = tunnel(startEach(), listener)
     payload = pattern("slow", 10 * 1024 * 1024)
     with client, destination:
         sent = sendUntilBlocked(client, payload)
@@ -47,9 +47,9 @@ def test_everyByteBeforeTheEnd(
 
 @pytest.mark.parametrize("byClient", [True, False])
 def test_endInTheSegmentOfTheLastData(
-    start: Callable[..., Server], listener: socket.socket, byClient: bool
+    startEach: Callable[..., Server], listener: socket.socket, byClient: bool
 ) -> None:
-    client, destination = tunnel(start(), listener)
+    client, destination = tunnel(startEach(), listener)
     one, other = (client, destination) if byClient else (destination, client)
     with client, destination:
         one.send(b"last words", socket.MSG_MORE)
@@ -60,11 +60,13 @@ def test_endInTheSegmentOfTheLastData(
         assert readAll(one) == b"answer"
 
 
-def test_bothSidesEnd(start: Callable[..., Server], listener: socket.socket) -> None:
+def test_bothSidesEnd(
+    startEach: Callable[..., Server], listener: socket.socket
+) -> None:
     """
     Then nothing is left, although neither has closed its socket.
     """
-    server = start()
+    server = startEach()
     client, destination = tunnel(server, listener)
     with client, destination:
         server.waitForDescriptors(2)
@@ -76,9 +78,9 @@ def test_bothSidesEnd(start: Callable[..., Server], listener: socket.socket) -> 
 
 
 def test_bothSidesEndAtOnce(
-    start: Callable[..., Server], listener: socket.socket
+    startEach: Callable[..., Server], listener: socket.socket
 ) -> None:
-    server = start()
+    server = startEach()
     for _ in range(50):
         client, destination = tunnel(server, listener)
         with client, destination:
@@ -93,9 +95,9 @@ def test_bothSidesEndAtOnce(
 
 @pytest.mark.parametrize("byClient", [True, False])
 def test_resetAfterHalfClose(
-    start: Callable[..., Server], listener: socket.socket, byClient: bool
+    startEach: Callable[..., Server], listener: socket.socket, byClient: bool
 ) -> None:
-    server = start()
+    server = startEach()
     client, destination = tunnel(server, listener)
     one, other = (client, destination) if byClient else (destination, client)
     with other:
@@ -109,13 +111,13 @@ def test_resetAfterHalfClose(
 
 @pytest.mark.parametrize("byClient", [True, False])
 def test_resetByASideThatIsNotRead(
-    start: Callable[..., Server], listener: socket.socket, byClient: bool
+    startEach: Callable[..., Server], listener: socket.socket, byClient: bool
 ) -> None:
     """
     A side from which nothing is taken, since the other takes nothing, cannot
     be seen to reset: the stall deadline ends both, with a reset.
     """
-    server = start("--set", "timeout.write-stall=3")
+    server = startEach("--set", "timeout.write-stall=3")
     client, destination = tunnel(server, listener)
     one, other = (client, destination) if byClient else (destination, client)
     with other:
@@ -127,9 +129,9 @@ def test_resetByASideThatIsNotRead(
 
 
 def test_resetWhileBytesMove(
-    start: Callable[..., Server], listener: socket.socket
+    startEach: Callable[..., Server], listener: socket.socket
 ) -> None:
-    server = start()
+    server = startEach()
     for byClient in (True, False) * 10:
         client, destination = tunnel(server, listener)
         one, other = (client, destination) if byClient else (destination, client)

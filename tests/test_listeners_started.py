@@ -47,10 +47,10 @@ def dial(server: Server, endpoint: str) -> socket.socket:
 # -- tcp6: --------------------------------------------------------------------
 
 
-def test_tcp6(start: Callable[..., Server], listener: socket.socket) -> None:
+def test_tcp6(startEach: Callable[..., Server], listener: socket.socket) -> None:
     loopback6().close()
     endpoint = "tcp6:0:interface=\\:\\:1"
-    server = start("--port", endpoint)
+    server = startEach("--port", endpoint)
     client, destination = tunnel(server, listener, dial(server, endpoint))
     with client, destination:
         client.sendall(b"data")
@@ -130,12 +130,12 @@ versions = pytest.mark.parametrize("header", [version1, version2])
 
 @versions
 def test_PROXY(
-    start: Callable[..., Server], listener: socket.socket, header: Header
+    startEach: Callable[..., Server], listener: socket.socket, header: Header
 ) -> None:
     """
     The client is where the header says: in the log, and for the guard.
     """
-    server = start("--open", "--port", HAPROXY)
+    server = startEach("--open", "--port", HAPROXY)
     client = dial(server, HAPROXY)
     client.sendall(header("127.0.0.7"))
     payload = pattern("proxy", 3000000)
