@@ -174,8 +174,12 @@ class PipePool:
             self._watch()
 
     def _close(self, count: int) -> None:
-        for _ in range(count):
-            self.drop(self._spare.pop())
+        """
+        Close those that have been spare for longest.
+        """
+        for pipe in self._spare[:count]:
+            self.drop(pipe)
+        del self._spare[:count]
 
 
 def _affordable() -> int:
