@@ -39,19 +39,19 @@ def loopback6() -> socket.socket:
 
 
 def readExactly(client: socket.socket, count: int) -> bytes:
-    data = b""
+    data = bytearray()
     while len(data) < count:
         piece = client.recv(count - len(data))
-        assert piece, f"closed after {data!r}"
+        assert piece, f"closed after {bytes(data)!r}"
         data += piece
-    return data
+    return bytes(data)
 
 
 def readAll(client: socket.socket) -> bytes:
-    data = b""
+    data = bytearray()
     while piece := client.recv(65536):
         data += piece
-    return data
+    return bytes(data)
 
 
 def connectTo(port: int, host: str = "127.0.0.1") -> bytes:

@@ -154,10 +154,7 @@ def test_muchGoesThroughAPipe(
         assert server.descriptors() == server.baseline + 2 + 2 * pipes
         with sending(writer, PAYLOAD[sent:]):
             reader.settimeout(30)
-            got = bytearray()
-            while len(got) < len(PAYLOAD):
-                got += reader.recv(MIB)
-        assert digest(got) == digest(PAYLOAD)
+            assert digest(readExactly(reader, len(PAYLOAD))) == digest(PAYLOAD)
         server.waitForDescriptors(2)
         writer.sendall(b"little")
         assert readExactly(reader, 6) == b"little"
