@@ -25,6 +25,7 @@ from twisted_socks5.authenticators import (
     NoAuthentication,
     UsernamePasswordAuthenticator,
 )
+from twisted_socks5.commands import Connect
 from twisted_socks5.interfaces import (
     IAuthenticator,
     ICommand,
@@ -129,6 +130,19 @@ class Command:
         await self.answer()
 
 
+class LateCommand(Connect):
+    """
+    Breaks when its client is joined with the destination already.
+    """
+
+    def __init__(self, answer: Callable[[], Any]) -> None:
+        self.answer = answer
+
+    async def run(self, session: Any, request: Any) -> None:
+        await Connect.run(self, session, request)
+        await self.answer()
+
+
 def allow() -> Decision:
     return Decision.allow()
 
@@ -157,6 +171,8 @@ def broken(where: str, answer: Callable[[], Any]) -> dict[str, Any]:
         given["policy"] = Policy(allow, answer)
     elif where == "route":
         given["route"] = Route(answer)
+    elif where == "afterwards":
+        given["commands"] = [LateCommand(answer)]
     else:
         given["commands"] = [Command(answer)]
     return given

@@ -211,3 +211,20 @@ def test_clientLeavesWhoWaitsForAnAnswer(
         client.close()
         server.waitForDescriptors(0)
     server.waitForLog("session=2 ")
+
+
+@pytest.mark.parametrize("way", RAISE)
+def test_commandAfterItHasJoinedBothEnds(
+    start: Callable[..., Server], listener: socket.socket, way: str
+) -> None:
+    """
+    Both are cut.
+    """
+    server = startBroken(start, "afterwards", way)
+    with server.connect() as client:
+        client.sendall(GREET + connectTo(listener.getsockname()[1]))
+        destination, _ = listener.accept()
+        with destination, pytest.raises(ConnectionResetError):
+            destination.recv(1)
+        server.waitForDescriptors(0)
+        assertNoSecret(server)

@@ -254,7 +254,10 @@ class SOCKS5ServerProtocol(Protocol):
                 logDefect(command, "run", failure)
             error = GeneralFailure("the command failed")
         self.session.reason = self.session.reason or str(error) or type(error).__name__
-        self.close(self._lastReply(error))
+        if self.session.tunnel is not None:
+            self.session.tunnel.abort()  # which owns the connection by now
+        else:
+            self.close(self._lastReply(error))
 
     def _lastReply(self, error: SOCKSError) -> bytes:
         """
@@ -269,8 +272,6 @@ class SOCKS5ServerProtocol(Protocol):
         if session.state is State.AUTHENTICATING:
             assert self._authenticator is not None
             return self._authenticator.failureReply
-        if session.state is State.RELAYING:
-            return b""
         session.reply = error.reply
         return _encodeReply(error.reply, None)
 
