@@ -227,4 +227,3 @@ def test_commandAfterItHasJoinedBothEnds(
         with destination, pytest.raises(ConnectionResetError):
             destination.recv(1)
         server.waitForDescriptors(0)
-        assertNoSecret(server)

@@ -81,7 +81,7 @@ def test_idleWhileBytesWait(
     startEach: Callable[..., Server], listener: socket.socket, toClient: bool
 ) -> None:
     """
-    They are still delivered.
+    All that were taken are still delivered.
     """
     server = startEach("--set", "timeout.idle=1")
     client, destination = tunnel(server, listener)
@@ -95,6 +95,7 @@ def test_idleWhileBytesWait(
         got = readAll(reader)
         assert 0 < len(got) <= sent
         assert digest(got) == digest(PAYLOAD[: len(got)])
+        server.waitForLog(f"{'down' if toClient else 'up'}={len(got)} ")
         server.waitForLog("reason=idle")
 
 
