@@ -102,7 +102,16 @@ def fromSocketName(name: tuple[Any, ...]) -> Address:
     the scope of a link-local address, which is this host's affair.  IPv4 on a
     socket for both families is IPv4.
     """
-    return Address(unmapped(ip_address(name[0].partition("%")[0])), name[1])
+    return Address(_ipOf(name[0]), name[1])
+
+
+@lru_cache(maxsize=4096)
+def _ipOf(text: str) -> IPAddress:
+    """
+    Remembered, since parsing takes a while, and the same ones come again and
+    again.
+    """
+    return unmapped(ip_address(text.partition("%")[0]))
 
 
 def addressOf(address: IAddress) -> Address:

@@ -80,9 +80,8 @@ class TextAccessLog:
 
     def sessionStarted(self, session: ISession) -> None:
         """
-        Mention it, at level C{debug}.
+        It is written down when it has ended.
         """
-        _log.debug("{client} has connected", client=str(session.client))
 
     def sessionEnded(self, session: ISession) -> None:
         """

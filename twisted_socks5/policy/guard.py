@@ -8,9 +8,18 @@ from outside.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from zope.interface import implementer
 
-from twisted_socks5.addresses import UNIX_CLIENT, Address, Kind, kindOf, unmapped
+from twisted_socks5.addresses import (
+    UNIX_CLIENT,
+    Address,
+    IPAddress,
+    Kind,
+    kindOf,
+    unmapped,
+)
 from twisted_socks5.interfaces import IConnectPolicy, IRequest
 from twisted_socks5.policy.decision import Decision
 from twisted_socks5.wire import Command
@@ -92,6 +101,9 @@ def _isOnThisHost(client: Address) -> bool:
     Whether a client is on this host for sure.  Unlike a destination, it is not
     taken for an IPv4 address inside its own: anybody may choose that.
     """
-    if client.ip is None:
-        return client == UNIX_CLIENT
-    return unmapped(client.ip).is_loopback
+    return client == UNIX_CLIENT if client.ip is None else _isLoopback(client.ip)
+
+
+@lru_cache(maxsize=4096)
+def _isLoopback(ip: IPAddress) -> bool:
+    return unmapped(ip).is_loopback

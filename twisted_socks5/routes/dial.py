@@ -49,11 +49,13 @@ class SocketOutbound:
 
     __slots__ = ("_reactor", "_socket", "local", "peer")
 
-    def __init__(self, reactor: IReactorSocket, connected: socket.socket) -> None:
+    def __init__(
+        self, reactor: IReactorSocket, connected: socket.socket, peer: Address
+    ) -> None:
         self._reactor = reactor
         self._socket: socket.socket | None = connected
         self.local = fromSocketName(connected.getsockname())
-        self.peer: Address | None = fromSocketName(connected.getpeername())
+        self.peer: Address | None = peer
 
     def attach(self, protocol: IProtocol) -> ITransport:
         """
@@ -103,9 +105,12 @@ class _Dial:
     A socket that the kernel is connecting.
     """
 
-    def __init__(self, reactor: Any, connecting: socket.socket) -> None:
+    def __init__(
+        self, reactor: Any, connecting: socket.socket, target: Address
+    ) -> None:
         self._reactor = reactor
         self._socket = connecting
+        self._target = target
         self.outcome: Deferred[IOutbound] = Deferred(self._cancel)
         reactor.addWriter(self)
 
@@ -130,12 +135,7 @@ class _Dial:
         if error:
             self._fail(OSError(error, strerror(error)))
             return
-        try:
-            outbound = SocketOutbound(self._reactor, self._socket)
-        except OSError as problem:  # reset since
-            self._fail(problem)
-        else:
-            self.outcome.callback(outbound)
+        self.outcome.callback(SocketOutbound(self._reactor, self._socket, self._target))
 
     def connectionLost(self, reason: Failure) -> None:
         """
@@ -194,8 +194,8 @@ def dial(
         if error and error != EINPROGRESS:
             raise OSError(error, strerror(error))
         if not error:
-            return SocketOutbound(reactor, connecting)
+            return SocketOutbound(reactor, connecting, target)
     except OSError as problem:
         connecting.close()
         raise errorForOSError(problem) from None
-    return _Dial(reactor, connecting).outcome
+    return _Dial(reactor, connecting, target).outcome

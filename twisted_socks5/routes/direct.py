@@ -37,6 +37,7 @@ from twisted_socks5.routes.dial import canDial, dial
 from twisted_socks5.routes.listening import listen
 from twisted_socks5.routes.race import race
 from twisted_socks5.settings import BindSettings, Timeouts, UDPSettings
+from twisted_socks5.timerqueue import TimerQueue
 
 if TYPE_CHECKING:
     from twisted_socks5.interfaces import Check
@@ -67,6 +68,7 @@ class DirectRoute:
         self._reactor = reactor
         self._resolver = resolver
         self._timeouts = timeouts or Timeouts()
+        self._connecting = TimerQueue(reactor, self._timeouts.connect)
         self._bindAddress = bindAddress
         self._bindSettings = bind or BindSettings()
         self._udpSettings = udp or UDPSettings()
@@ -96,12 +98,7 @@ class DirectRoute:
         """
         candidates = await self._allowed(target, check)
         connecting = race(self._reactor, candidates, self._attempt, _dispose)
-        if not connecting.called:
-            connecting.addTimeout(self._timeouts.connect, self._reactor)
-        try:
-            return await connecting
-        except TimeoutError:
-            raise TimedOut("connecting timed out") from None
+        return await self._connecting.limit(connecting)
 
     def _attempt(self, address: Address) -> Deferred[IOutbound]:
         attempt: Deferred[IOutbound] = maybeDeferred(self._dial, address)

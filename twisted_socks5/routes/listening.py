@@ -117,6 +117,8 @@ class Listening:
             self._retry = self._reactor.callLater(_PATIENCE, self._resume)
             return
         peer.setblocking(False)
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         address = fromSocketName(name)
         if self._expected is not None and address.ip not in self._expected:
             peer.close()
@@ -140,8 +142,7 @@ class Listening:
         """
         try:
             await self._check(address)
-            outbound = _connected(self._reactor, peer)
-        except (ConnectionNotAllowed, OSError):  # denied, or reset meanwhile
+        except ConnectionNotAllowed:
             peer.close()
             self._judging = None
             self._reactor.addReader(self)
@@ -153,13 +154,7 @@ class Listening:
         else:
             self._judging = None
             self.close()
-            self._accepted.callback(outbound)
-
-
-def _connected(reactor: Any, peer: socket.socket) -> SocketOutbound:
-    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    return SocketOutbound(reactor, peer)
+            self._accepted.callback(SocketOutbound(self._reactor, peer, address))
 
 
 def listen(

@@ -32,6 +32,7 @@ from twisted_socks5.server.listeners import OwnListeners
 from twisted_socks5.server.protocol import SOCKS5ServerProtocol
 from twisted_socks5.server.session import Session, SessionRegistry
 from twisted_socks5.settings import BindSettings, Limits, Timeouts, UDPSettings
+from twisted_socks5.timerqueue import TimerQueue
 
 
 class SOCKS5ServerFactory(ServerFactory):
@@ -42,6 +43,7 @@ class SOCKS5ServerFactory(ServerFactory):
     @ivar accessLog: Is told of sessions, if anybody is.
     @ivar authenticators: The methods, the strongest first.
     @ivar commands: By their CMD octet.
+    @ivar handshakes: Run from accepting a client to its request.
     @ivar judge: Who is asked whether a request is allowed.
     @ivar ownListeners: Where clients connect to; nobody gets there through
         the proxy.
@@ -113,6 +115,7 @@ class SOCKS5ServerFactory(ServerFactory):
         )
         self.registry = SessionRegistry(limits)
         self.accessLog = accessLog
+        self.handshakes = TimerQueue(reactor, self.timeouts.handshake)
 
     def sessionEnded(self, session: Session) -> None:
         """

@@ -40,6 +40,7 @@ from twisted_socks5.server.layered import LayeredTransport
 from twisted_socks5.server.request import Request
 from twisted_socks5.server.session import Session, State
 from twisted_socks5.server.stream import ByteStream
+from twisted_socks5.timerqueue import Timer
 
 if TYPE_CHECKING:
     from twisted_socks5.server.factory import SOCKS5ServerFactory
@@ -72,7 +73,7 @@ class SOCKS5ServerProtocol(Protocol):
     _serving: Deferred[None] | None = None
     _authenticator: IAuthenticator | None = None
     _request: Request | None = None
-    _timer: IDelayedCall | None = None
+    _timer: Timer | IDelayedCall | None = None
     _socket: socket.socket | None = None
 
     # -- the conversation -----------------------------------------------------
@@ -86,11 +87,12 @@ class SOCKS5ServerProtocol(Protocol):
         session, stream, factory = self.session, self.stream, self.factory
 
         greeting = await stream.readMessage(wire.Greeting.parse)
-        authenticator = self.chooseMethod(greeting)
+        exchange = Exchange(self)
+        authenticator = self.chooseMethod(greeting, exchange)
         self.send(wire.MethodChoice(authenticator.method).encode())
 
         session.state = State.AUTHENTICATING
-        await self.authenticate(authenticator)
+        await self.authenticate(authenticator, exchange)
 
         session.state = State.REQUESTING
         message = await stream.readMessage(wire.Request.parse)
@@ -106,13 +108,14 @@ class SOCKS5ServerProtocol(Protocol):
         session.state = State.RUNNING
         await outcomeOf(command.run(session, request))
 
-    def chooseMethod(self, greeting: wire.Greeting) -> IAuthenticator:
+    def chooseMethod(
+        self, greeting: wire.Greeting, exchange: Exchange
+    ) -> IAuthenticator:
         """
         The strongest method that both sides have (RFC 1928, section 3).
 
         @raise NoAcceptableMethod: There is none.
         """
-        exchange = Exchange(self)
         for authenticator in self.factory.authenticators:  # the strongest first
             if authenticator.method not in greeting.methods:
                 continue
@@ -127,14 +130,16 @@ class SOCKS5ServerProtocol(Protocol):
                 return authenticator
         raise NoAcceptableMethod("no acceptable authentication method")
 
-    async def authenticate(self, authenticator: IAuthenticator) -> None:
+    async def authenticate(
+        self, authenticator: IAuthenticator, exchange: Exchange
+    ) -> None:
         """
         Find out who the client is.
 
         @raise SOCKSError: It is not let in.
         """
         try:
-            answer = authenticator.authenticate(Exchange(self))
+            answer = authenticator.authenticate(exchange)
             if not isinstance(answer, Authenticated):
                 answer = await answer
             if not isinstance(answer, Authenticated):
@@ -361,9 +366,8 @@ class SOCKS5ServerProtocol(Protocol):
         self.stream = ByteStream(transport)
         local = addressOf(transport.getHost())
         factory.ownListeners.learn(local)
-        self.session = factory.registry.open(
-            self, addressOf(transport.getPeer()), local
-        )
+        peer = addressOf(transport.getPeer())
+        self.session = factory.registry.open(self, peer, local)
         if factory.accessLog is not None:
             factory.accessLog.sessionStarted(self.session)
         if factory.registry.isOverfull:
@@ -375,18 +379,16 @@ class SOCKS5ServerProtocol(Protocol):
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
-        self._timer = factory.reactor.callLater(
-            factory.timeouts.handshake, self.handshakeExpired
-        )
+        self._timer = factory.handshakes.start(self.handshakeExpired)
         if isinstance(transport, ProtocolWrapper):
             # It may learn from its first bytes who the client is (PROXY).
             passHalfClose(transport, self)
         else:
-            self.knowClient()
+            self.countClient()
 
     def knowClient(self) -> bool:
         """
-        Take down where the client is, now that it is known for sure.
+        Take down where the client of a balancer is, which is known by now.
 
         @return: Whether it may stay.
         """
@@ -400,7 +402,15 @@ class SOCKS5ServerProtocol(Protocol):
             self.refuse("the PROXY header tells no address of the client")
             return False
         session.client = client
-        if not self.factory.registry.countClient(session):
+        return self.countClient()
+
+    def countClient(self) -> bool:
+        """
+        Count the session for its client's address.
+
+        @return: Whether it may stay.
+        """
+        if not self.factory.registry.countClient(self.session):
             self.refuse("over limit.sessions-per-client")
             return False
         return True
