@@ -12,7 +12,7 @@ socket to whoever can do with one, and costs less a connection.
 from __future__ import annotations
 
 import socket
-from errno import EINPROGRESS
+from errno import EALREADY, EINPROGRESS
 from os import strerror
 from typing import Any
 
@@ -190,11 +190,16 @@ def dial(
             if _BIND_ADDRESS_NO_PORT is not None and family == socket.AF_INET:
                 connecting.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
             connecting.bind((str(bindAddress), 0))
-        error = connecting.connect_ex((str(host), target.port))
-        if error and error != EINPROGRESS:
-            raise OSError(error, strerror(error))
+        name = (str(host), target.port)
+        error = connecting.connect_ex(name)
+        if error == EINPROGRESS:
+            # On this host the connection is there by now, though the first call
+            # does not tell so; that saves the reactor a round.
+            error = connecting.connect_ex(name)
         if not error:
             return SocketOutbound(reactor, connecting, target)
+        if error not in (EINPROGRESS, EALREADY):
+            raise OSError(error, strerror(error))
     except OSError as problem:
         connecting.close()
         raise errorForOSError(problem) from None

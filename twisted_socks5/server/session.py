@@ -243,10 +243,11 @@ class SessionRegistry:
         @return: Whether that address may have one more.
         """
         limit, host = self._limits.sessionsPerClient, session.client.host
-        count = self._perClient.get(host, 0)
-        if 0 < limit <= count:
-            return False
-        self._perClient[host] = count + 1
+        if limit:
+            count = self._perClient.get(host, 0)
+            if limit <= count:
+                return False
+            self._perClient[host] = count + 1
         session.isCounted = True
         return True
 
@@ -256,7 +257,7 @@ class SessionRegistry:
         """
         session.ended()
         del self.sessions[session.number]
-        if session.isCounted:
+        if session.isCounted and self._limits.sessionsPerClient:
             host = session.client.host
             self._perClient[host] -= 1
             if not self._perClient[host]:
