@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from OpenSSL.crypto import X509
     from twisted.internet.interfaces import IProtocol, IPushProducer, ITransport
+    from twisted.internet.tcp import Connection
 
     from twisted_socks5.addresses import Address, IPAddress
     from twisted_socks5.authenticators import Authenticated, Identity
@@ -503,7 +504,7 @@ class IRelay(Interface):
         stream: ByteStream,
         outbound: IOutbound,
         ended: Callable[[str], None],
-        isDrained: bool = False,
+        plain: Connection | None = None,
     ) -> ITunnel:
         """
         Carry bytes both ways until both sides have closed.

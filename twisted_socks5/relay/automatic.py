@@ -14,11 +14,12 @@ from zope.interface import implementer
 
 from twisted_socks5.interfaces import IOutbound, IRelay, ITunnel
 from twisted_socks5.relay.fast import FastRelay, canWatch
-from twisted_socks5.relay.plain import plainTransport
 from twisted_socks5.relay.portable import PortableRelay
 from twisted_socks5.settings import Timeouts
 
 if TYPE_CHECKING:
+    from twisted.internet.tcp import Connection
+
     from twisted_socks5.server.stream import ByteStream
 
 
@@ -40,15 +41,13 @@ class AutomaticRelay:
         stream: ByteStream,
         outbound: IOutbound,
         ended: Callable[[str], None],
-        isDrained: bool = False,
+        plain: Connection | None = None,
     ) -> ITunnel:
         """
         Carry bytes both ways until both sides have closed.
         """
-        if self._fast is not None and isDrained:
-            plain = plainTransport(transport)
-            if plain is not None:
-                destination = outbound.detachSocket()
-                if destination is not None:
-                    return self._fast.join(plain, stream, destination, ended)
-        return self._portable.join(transport, stream, outbound, ended, isDrained)
+        if self._fast is not None and plain is not None:
+            destination = outbound.detachSocket()
+            if destination is not None:
+                return self._fast.join(plain, stream, destination, ended)
+        return self._portable.join(transport, stream, outbound, ended)

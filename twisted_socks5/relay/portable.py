@@ -26,6 +26,8 @@ from twisted_socks5.relay.halfclose import canHalfClose
 from twisted_socks5.settings import Timeouts
 
 if TYPE_CHECKING:
+    from twisted.internet.tcp import Connection
+
     from twisted_socks5.server.stream import ByteStream
 
 
@@ -282,7 +284,7 @@ class PortableRelay:
         stream: ByteStream,
         outbound: IOutbound,
         ended: Callable[[str], None],
-        isDrained: bool = False,
+        plain: Connection | None = None,
     ) -> ITunnel:
         """
         Carry bytes both ways until both sides have closed.

@@ -7,7 +7,6 @@ One client's connection, phase by phase.
 
 from __future__ import annotations
 
-import socket
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +42,8 @@ from twisted_socks5.server.stream import ByteStream
 from twisted_socks5.timerqueue import Timer
 
 if TYPE_CHECKING:
+    from twisted.internet.tcp import Connection
+
     from twisted_socks5.server.factory import SOCKS5ServerFactory
 
 _NO_METHOD = wire.MethodChoice(wire.NO_ACCEPTABLE_METHODS).encode()
@@ -74,7 +75,7 @@ class SOCKS5ServerProtocol(Protocol):
     _authenticator: IAuthenticator | None = None
     _request: Request | None = None
     _timer: Timer | IDelayedCall | None = None
-    _socket: socket.socket | None = None
+    _plain: Connection | None = None
 
     # -- the conversation -----------------------------------------------------
 
@@ -155,7 +156,7 @@ class SOCKS5ServerProtocol(Protocol):
         if answer.layer is not None:
             self.session.layer = answer.layer
             self.transport = LayeredTransport(self.transport, answer.layer)
-            self._socket = None
+            self._plain = None
             try:
                 self.stream.setLayer(answer.layer)
             except Exception as error:  # what was sent ahead is not good
@@ -210,7 +211,7 @@ class SOCKS5ServerProtocol(Protocol):
             self.stream,
             outbound,
             self.finish,
-            isDrained=self._socket is not None,
+            self._plain,
         )
 
     async def untilClosed(self) -> None:
@@ -230,14 +231,14 @@ class SOCKS5ServerProtocol(Protocol):
         Send bytes to the client.  To a plain socket they go at once, which
         saves the reactor a round, as long as it takes everything.
         """
-        if self._socket is not None:
+        if self._plain is not None:
             try:
-                data = data[self._socket.send(data) :]
+                data = data[self._plain.getHandle().send(data) :]
             except OSError:
                 pass  # of which the transport will learn, too
             if not data:
                 return
-            self._socket = None
+            self._plain = None
         self.transport.write(data)
 
     # -- what comes of the conversation ------------------------------------------
@@ -373,9 +374,7 @@ class SOCKS5ServerProtocol(Protocol):
         if factory.registry.isOverfull:
             self.refuse("over limit.sessions")
             return
-        plain = plainTransport(transport)
-        if plain is not None:
-            self._socket = plain.getHandle()
+        self._plain = plainTransport(transport)
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
