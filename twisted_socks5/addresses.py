@@ -88,9 +88,12 @@ class Address:
         return None if isinstance(self.host, str) else self.host
 
     def __str__(self) -> str:
-        if isinstance(self.host, IPv6Address):
-            return f"[{self.host}]:{self.port}"
-        return f"{self.host}:{self.port}"
+        host = self.host
+        if isinstance(host, IPv4Address):  # as str() of it, but in the half of the time
+            return f"{socket.inet_ntoa(host.packed)}:{self.port}"
+        if isinstance(host, IPv6Address):
+            return f"[{host}]:{self.port}"
+        return f"{host}:{self.port}"
 
 
 UNIX_CLIENT = Address("unix", 0)

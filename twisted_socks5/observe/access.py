@@ -19,6 +19,8 @@ from twisted_socks5.wire import Command
 
 _log = Logger(namespace="twisted_socks5.access")
 
+_COMMANDS = {int(command): command.name for command in Command}
+
 
 def describeSession(session: ISession) -> dict[str, Any]:
     """
@@ -33,7 +35,8 @@ def describeSession(session: ISession) -> dict[str, Any]:
     if session.identity is not None and not session.identity.isAnonymous:
         fields["user"] = escape(session.identity.name)
     if session.command is not None:
-        fields["command"] = _commandName(session.command)
+        name = _COMMANDS.get(session.command)
+        fields["command"] = name or f"{session.command:02x}"
     if session.target is not None:
         fields["target"] = str(session.target)
     elif session.rawTarget:
@@ -65,13 +68,6 @@ def _describeDatagrams(traffic: IDatagramTraffic) -> dict[str, Any]:
     return fields
 
 
-def _commandName(command: int) -> str:
-    try:
-        return Command(command).name
-    except ValueError:
-        return f"{command:02x}"
-
-
 @implementer(IAccessLog)
 class TextAccessLog:
     """
@@ -88,13 +84,15 @@ class TextAccessLog:
         Write a session down.
         """
         fields = describeSession(session)
-        line = " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
+        line = " ".join(
+            [
+                f'{key}="{value}"'
+                if isinstance(value, str) and (" " in value or not value)
+                else f"{key}={value}"
+                for key, value in fields.items()
+            ]
+        )
         _log.info("{line}", line=line, **fields)
-
-
-def _quoted(value: object) -> str:
-    text = str(value)
-    return f'"{text}"' if " " in text or not text else text
 
 
 @implementer(IAccessLog)
