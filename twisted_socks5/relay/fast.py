@@ -42,9 +42,9 @@ _READ = 64 * 1024
 How many bytes are received at once.
 """
 
-_ROUNDS = 4
+_ROUNDS = 8
 """
-How often one side is read before others get their turn.
+How often a tunnel is read before others get their turn.
 """
 
 _LARGE = 16 * 1024
@@ -55,6 +55,28 @@ What is worth a pipe.
 _LARGE_READS = 4
 """
 After how many large reads in a row the kernel is to move the bytes by itself.
+"""
+
+_SMALL = 4 * 1024
+"""
+What may be one message of a conversation.
+"""
+
+_LOOKS = 10
+"""
+How often to look for an answer before the reactor is to tell of it; that takes
+about as many microseconds.
+"""
+
+_AT_FIRST = 8
+"""
+How many messages of a tunnel are passed on before it is a conversation.
+"""
+
+_RARELY = 1023
+"""
+After how many messages, at the latest, to look for an answer again where none
+came in time.
 """
 
 _RESET = struct.pack("ii", 1, 0)
@@ -76,6 +98,7 @@ class _End:
     """
 
     __slots__ = (
+        "_delay",
         "_descriptor",
         "_isPaused",
         "_isRead",
@@ -85,6 +108,7 @@ class _End:
         "_relay",
         "_socket",
         "_tunnel",
+        "_unlooked",
         "_waiting",
         "hasEnded",
         "isLost",
@@ -103,7 +127,8 @@ class _End:
         self._socket = connected
         self._descriptor = connected.fileno()
         self._isRead = self._isWritten = self._isPaused = False
-        self._largeReads = 0
+        self._largeReads = self._delay = 0
+        self._unlooked = _AT_FIRST
         self._pipe: Pipe | None = None
         self._waiting = b""
         self.hasEnded = self.isLost = False
@@ -135,12 +160,17 @@ class _End:
         Something came: pass it on.
         """
         self._tunnel.deadlines.lastMoved = self._relay.seconds()
+        end, looks = self, 1
         for _ in range(_ROUNDS):
-            if not (
-                self._copy() if self._largeReads < _LARGE_READS else self._splice()
-            ):
+            if end._largeReads < _LARGE_READS:
+                count = end._copy(looks)
+            else:
+                count = end._splice()
+            if 0 < count < _SMALL and end.other._expectAnswer():
+                end, looks = end.other, _LOOKS
+            elif count < _READ:
                 return
-        self._readOn()
+        end._readOn()
 
     def doWrite(self) -> None:
         """
@@ -197,15 +227,46 @@ class _End:
         else:
             self._readOn()
 
-    def _copy(self) -> bool:
+    def _expectAnswer(self) -> bool:
+        """
+        Whether to look out for an answer from here.  Where answers come within
+        microseconds, to go back to the reactor, and to sleep, takes longer than
+        they do.  Who does not answer so fast is looked at more and more rarely.
+        """
+        if self._unlooked:
+            self._unlooked -= 1
+            return False
+        return self._isRead
+
+    def _receive(self, looks: int) -> int:
+        """
+        Receive into the shared buffer.
+
+        @param looks: How often to look.
+        @raise OSError: The socket has failed, or there is nothing.
+        """
+        receive, buffer = self._socket.recv_into, self._relay.buffer
+        if looks == 1:
+            return receive(buffer)
+        for _ in range(looks):
+            try:
+                count = receive(buffer)
+            except BlockingIOError:
+                continue
+            self._delay = 0
+            return count
+        self._unlooked = self._delay = min(2 * self._delay + 1, _RARELY)
+        raise BlockingIOError
+
+    def _copy(self, looks: int = 1) -> int:
         """
         Receive, and send at once.
 
-        @return: Whether there is likely to be more.
+        @return: How many bytes were passed on; 0 if there is no more to do.
         """
         relay, other = self._relay, self.other
         try:
-            count = self._socket.recv_into(relay.buffer)
+            count = self._receive(looks)
         except BlockingIOError:
             return self._readOn()
         except OSError:
@@ -226,14 +287,16 @@ class _End:
         if sent < count:
             other._waiting = bytes(relay.view[sent:count])
             return self._holdBack()
-        return count == _READ or self._readOn()
+        if count < _READ:
+            self._readOn()
+        return count
 
-    def _splice(self) -> bool:
+    def _splice(self) -> int:
         """
         Have the kernel move bytes.  The pipe is ours only as long as there is
         something in it.
 
-        @return: Whether there is likely to be more.
+        @return: How many bytes were passed on; 0 if there is no more to do.
         """
         pipes, other = self._relay.pipes, self.other
         pipe = pipes.take()
@@ -254,9 +317,11 @@ class _End:
         if count < _LARGE:
             self._largeReads -= 1
         other._pipe = pipe
-        if other._flush():
-            return count >= _READ or self._readOn()
-        return not other.isLost and self._holdBack()
+        if not other._flush():
+            return not other.isLost and self._holdBack()
+        if count < _READ:
+            self._readOn()
+        return count
 
     def _flush(self) -> bool:
         """
