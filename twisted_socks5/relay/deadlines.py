@@ -14,6 +14,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted_socks5.settings import Timeouts
 
 
+def _nothing(reason: str) -> None: ...
+
+
 class TunnelDeadlines:
     """
     The deadlines of one tunnel.  There is no timer while none of them can
@@ -93,6 +96,7 @@ class TunnelDeadlines:
         The tunnel has ended.
         """
         self._stopped = True
+        self._expired = _nothing  # lest it and the tunnel keep each other
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

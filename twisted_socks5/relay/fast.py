@@ -401,7 +401,8 @@ class _End:
         """
         Cut the tunnel.
         """
-        self._tunnel.abort()
+        if not self.isLost:
+            self._tunnel.abort()
 
     # -- at its end ---------------------------------------------------------------
 
@@ -434,6 +435,12 @@ class _End:
         self._waiting = b""
         self._descriptor = -1
         self._closeSocket(withReset)
+
+    def letGo(self) -> None:
+        """
+        Both are closed: do not keep each other from being freed at once.
+        """
+        del self.other, self._tunnel
 
     def _closeSocket(self, withReset: bool) -> None:
         if withReset:
@@ -618,7 +625,11 @@ class FastTunnel:
     def _finish(self) -> None:
         self.deadlines.stop()
         self._relay.tunnelEnded(self)
-        self._ended(self._reason)
+        self._client.letGo()
+        self._destination.letGo()
+        ended = self._ended
+        del self._ended
+        ended(self._reason)
 
 
 class FastRelay:
