@@ -16,7 +16,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
@@ -52,6 +52,14 @@ def readAll(client: socket.socket) -> bytes:
     while piece := client.recv(65536):
         data += piece
     return bytes(data)
+
+
+class Listening(Protocol):
+    """
+    A server that can be connected to.
+    """
+
+    def connect(self) -> socket.socket: ...
 
 
 def connectTo(port: int, host: str = "127.0.0.1") -> bytes:
@@ -107,7 +115,7 @@ def reset(client: socket.socket) -> None:
 
 
 def tunnel(
-    server: Server, listener: socket.socket, client: socket.socket | None = None
+    server: Listening, listener: socket.socket, client: socket.socket | None = None
 ) -> tuple[socket.socket, socket.socket]:
     """
     A client and the destination that it has been connected to.

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -33,6 +33,8 @@ from tests.conversation import (
     sendUntilBlocked,
     tunnel,
 )
+from tests.relaying import FLOOD
+from tests.test_layer import flip
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -202,15 +204,25 @@ class Embedded:
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
+    def pipes(self) -> int:
+        """
+        How many ends of pipes it has.
+        """
+        folder = f"/proc/{self.process.pid}/fd"
+        links = [os.readlink(f"{folder}/{one}") for one in os.listdir(folder)]
+        return sum(link.startswith("pipe:") for link in links)
+
     def toggle(self) -> str:
         self.process.send_signal(signal.SIGUSR1)
         return self.says()
 
 
 @contextmanager
-def embedded(*arguments: str) -> Iterator[Any]:
+def embedded(
+    relay: str = "auto", reactor: str = "epoll", way: str = "plain"
+) -> Iterator[Embedded]:
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.relaying", *arguments],
+        [sys.executable, "-m", "tests.relaying", reactor, relay, way],
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
@@ -229,7 +241,7 @@ def test_pausedByAThirdParty(
     Neither little nor much passes until it lets them; that the other side takes
     bytes does not change it.
     """
-    with embedded("epoll", relay) as server:
+    with embedded(relay) as server:
         client, destination = tunnel(server, listener)
         writer, reader = (destination, client) if toClient else (client, destination)
         with client, destination:
@@ -248,6 +260,49 @@ def test_pausedByAThirdParty(
                 assert digest(got + readAll(reader)) == digest(PAYLOAD)
 
 
+@pytest.mark.parametrize(("way", "pipes"), [("plain", 2), ("wrapped", 0)])
+def test_wrapperSeesAllBytes(listener: socket.socket, way: str, pipes: int) -> None:
+    """
+    The kernel moves bytes only where nobody else is to see them.
+    """
+    with embedded(way=way) as server:
+        before = server.pipes()
+        client, destination = tunnel(server, listener)
+        with client, destination:
+            sent = sendUntilBlocked(client, PAYLOAD)
+            assert server.pipes() == before + pipes
+            with sending(client, PAYLOAD[sent:], thenEnd=True):
+                assert digest(readAll(destination)) == digest(PAYLOAD)
+
+
+def test_layerProtectsAllBytes(listener: socket.socket) -> None:
+    with embedded(way="layered") as server, server.connect() as client:
+        client.sendall(b"\x05\x01\x80")
+        assert readExactly(client, 2) == b"\x05\x80"
+        client.sendall(flip(connectTo(listener.getsockname()[1])))
+        assert flip(readExactly(client, 10))[:4] == b"\x05\x00\x00\x01"
+        destination, _ = listener.accept()
+        with destination:
+            client.sendall(flip(b"up"))
+            assert readExactly(destination, 2) == b"up"
+            destination.sendall(b"down")
+            assert flip(readExactly(client, 4)) == b"down"
+
+
+def test_whatIsQueuedForTheClientGoesFirst(listener: socket.socket) -> None:
+    """
+    Bytes of the handshake that the client was slow to take.
+    """
+    with embedded(way="talkative") as server, server.connect() as client:
+        client.sendall(b"\x05\x01\x80" + connectTo(listener.getsockname()[1]))
+        destination, _ = listener.accept()
+        with destination, sending(destination, PAYLOAD, thenEnd=True):
+            assert readExactly(client, 2) == b"\x05\x80"
+            assert readExactly(client, len(FLOOD)) == FLOOD
+            assert readExactly(client, 10)[:4] == b"\x05\x00\x00\x01"
+            assert digest(readAll(client)) == digest(PAYLOAD)
+
+
 @pytest.mark.parametrize(
     ("reactor", "relay"),
     [
@@ -263,7 +318,7 @@ def test_reactors(listener: socket.socket, reactor: str, relay: str) -> None:
     Each carries what there is, and closes everything when it stops: tunnels
     that are idle, that are stalled, that are paused.
     """
-    with embedded(reactor, relay) as server:
+    with embedded(relay, reactor) as server:
         client, destination = tunnel(server, listener)
         with client, destination:
             destination.settimeout(30)

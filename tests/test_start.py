@@ -40,6 +40,10 @@ def test_portInUse() -> None:
     assert "in use" in line
 
 
+def test_unknownRelay() -> None:
+    assert "expected auto or portable" in refused("--relay", "fast")
+
+
 def test_openByAccident() -> None:
     assert "--open" in refused("--port", "tcp:0")
     assert "--open" in refused("--port", "haproxy:tcp:0:interface=127.0.0.1")
