@@ -224,6 +224,7 @@ def embedded(
     with subprocess.Popen(
         [sys.executable, "-m", "tests.relaying", reactor, relay, way],
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     ) as process:
         try:
@@ -335,6 +336,7 @@ def test_reactors(listener: socket.socket, reactor: str, relay: str) -> None:
         idle = tunnel(server, listener)
         server.process.terminate()
         assert server.says() == "0 left open"
+        assert server.process.communicate()[1] == ""
         for one in (*paused, *stalled, *idle):
             with one:
                 try:

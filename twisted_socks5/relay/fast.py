@@ -166,6 +166,7 @@ class _End:
                 count = end._copy(looks)
             else:
                 count = end._splice()
+            looks = 1
             if 0 < count < _SMALL and end.other._expectAnswer():
                 end, looks = end.other, _LOOKS
             elif count < _READ:
@@ -394,7 +395,12 @@ class _End:
         Read on.
         """
         self._isPaused = False
-        if not (self.hasEnded or self.isLost or self.other.isWaitedFor):
+        if not (
+            self.hasEnded
+            or self.isLost
+            or self.other.isWaitedFor
+            or self._tunnel.isClosing
+        ):
             self._watch(True, self._isWritten)
 
     def stopProducing(self) -> None:
@@ -610,6 +616,7 @@ class FastTunnel:
         self.isClosing = True
         for end in (self._client, self._destination):
             if end.isWaitedFor:
+                end.pauseProducing()
                 self.deadlines.closing(end)
             else:
                 end.close(withReset=False)
@@ -689,10 +696,13 @@ class FastRelay:
         """
         self._tunnels.discard(tunnel)
         if not self._tunnels:
-            self.reactor.removeSystemEventTrigger(self._trigger)
+            if self._trigger is not None:
+                self.reactor.removeSystemEventTrigger(self._trigger)
+                self._trigger = None
             self.pipes.clear()
 
     def _abortAll(self) -> None:
+        self._trigger = None  # it has been pulled
         for tunnel in list(self._tunnels):
             tunnel.abort()
 
