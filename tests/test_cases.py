@@ -63,6 +63,29 @@ def test_passwordRequired(
     assert "bad" not in server.output()
 
 
+def test_wrongPasswordAndMore(
+    start: Callable[..., Server], listener: socket.socket
+) -> None:
+    """
+    What follows it is not looked at, and one failure is like the other.
+    """
+    server = start("--auth", "memory:user:password:empty:")
+    more = connectTo(listener.getsockname()[1]) + b"data"
+    for user in (b"\x04user\x03bad", b"\x06nobody\x03bad", b"\x05empty\x03bad"):
+        for pieces in ([user + more], [user, more]):
+            with server.connect() as client:
+                client.sendall(b"\x05\x01\x02\x01" + pieces[0])
+                if pieces[1:]:
+                    client.sendall(pieces[1])
+                assert readAll(client) == b"\x05\x02\x01\x01"
+    with server.connect() as client:  # an empty password is one
+        client.sendall(b"\x05\x01\x02\x01\x05empty\x00")
+        assert readExactly(client, 4) == b"\x05\x02\x01\x00"
+    listener.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+
+
 @pytest.mark.parametrize(
     ("request_", "reply"),
     [

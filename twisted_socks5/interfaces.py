@@ -540,7 +540,7 @@ class IAuthenticatorFactory(IPluginFactory):
     Makes an authentication method.
     """
 
-    def generate(reactor: Any, *args: str, **kwargs: str) -> IAuthenticator:
+    def generate(reactor: Any, *args: Any, **kwargs: Any) -> IAuthenticator:
         """
         @raise ValueError: The arguments are wrong; the text says which and
             what was expected.
@@ -552,7 +552,7 @@ class IPolicyFactory(IPluginFactory):
     Makes a policy.
     """
 
-    def generate(reactor: Any, *args: str, **kwargs: str) -> IConnectPolicy:
+    def generate(reactor: Any, *args: Any, **kwargs: Any) -> IConnectPolicy:
         """
         @raise ValueError: The arguments are wrong; the text says which and
             what was expected.
@@ -564,7 +564,7 @@ class IRouteFactory(IPluginFactory):
     Makes a route.
     """
 
-    def generate(reactor: Any, *args: str, **kwargs: str) -> IRoute:
+    def generate(reactor: Any, *args: Any, **kwargs: Any) -> IRoute:
         """
         @raise ValueError: The arguments are wrong; the text says which and
             what was expected.
@@ -576,7 +576,7 @@ class ICommandFactory(IPluginFactory):
     Makes a command.
     """
 
-    def generate(reactor: Any, *args: str, **kwargs: str) -> ICommand:
+    def generate(reactor: Any, *args: Any, **kwargs: Any) -> ICommand:
         """
         @raise ValueError: The arguments are wrong; the text says which and
             what was expected.

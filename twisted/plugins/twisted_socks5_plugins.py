@@ -14,9 +14,10 @@ from twisted.application.service import ServiceMaker
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from twisted_socks5.interfaces import IPolicyFactory
+from twisted_socks5.interfaces import IAuthenticatorFactory, IPolicyFactory
 
 if TYPE_CHECKING:
+    from twisted_socks5.authenticators import NoAuthentication
     from twisted_socks5.policy import Guard
 
 socks5 = ServiceMaker(
@@ -41,15 +42,40 @@ class GuardFactory:
     )
     argumentHelp = "[local=elsewhere]"
 
-    def generate(self, reactor: Any, *args: str, **kwargs: str) -> Guard:
+    def generate(self, reactor: Any, *, local: str = "here") -> Guard:
         """
         Make a guard.
+
+        @param local: What clients on this host are taken for.
 
         @raise ValueError: C{local} is neither C{here} nor C{elsewhere}.
         """
         from twisted_socks5.policy import Guard
 
-        return Guard(*args, **kwargs)
+        return Guard(local)
+
+
+@implementer(IPlugin, IAuthenticatorFactory)
+class NoAuthenticationFactory:
+    """
+    Makes the method that asks for nothing.
+    """
+
+    name = "none"
+    help = (
+        "Method 00, strength 0: lets anybody in. The default if there is no other; "
+        "beside others it is for clients that offer none of them."
+    )
+    argumentHelp = ""
+
+    def generate(self, reactor: Any) -> NoAuthentication:
+        """
+        Make it.
+        """
+        from twisted_socks5.authenticators import NoAuthentication
+
+        return NoAuthentication()
 
 
 guard = GuardFactory()
+none = NoAuthenticationFactory()

@@ -86,7 +86,8 @@ class SOCKS5ServerFactory(ServerFactory):
         @param bind: How the default BIND listens.
         @param udp: How the default UDP associations work.
         @param accessLog: Is told of each session when it has ended.
-        @raise ValueError: There are no authenticators.
+        @raise ValueError: There are no authenticators, or one's method is no
+            octet from 00 to FE.
         """
         self.reactor = reactor
         self.timeouts = timeouts or Timeouts()
@@ -97,6 +98,11 @@ class SOCKS5ServerFactory(ServerFactory):
             raise ValueError("a server needs an authenticator to let clients in by")
         for authenticator in self.authenticators:
             verifyObject(IAuthenticator, authenticator)
+            if not 0x00 <= authenticator.method <= 0xFE:
+                raise ValueError(
+                    f"{type(authenticator).__name__}.method is "
+                    f"{authenticator.method:#x}, no octet from 00 to FE"
+                )
         limits = limits or Limits()
         if commands is None:
             commands = [

@@ -7,18 +7,22 @@ The command line of C{twistd socks5}.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from io import StringIO
 from typing import Any, NoReturn
 
 from twisted.cred.credentials import IUsernamePassword
-from twisted.cred.strcred import AuthOptionMixin
-from twisted.plugin import getPlugins
+from twisted.cred.strcred import AuthOptionMixin, UnsupportedInterfaces
 from twisted.plugins.cred_file import theFileCheckerFactory
 from twisted.python.usage import Options, UsageError
 
-from twisted_socks5.interfaces import IPluginFactory, IPolicyFactory
+from twisted_socks5.service.plugins import (
+    AUTHENTICATOR,
+    COMMAND,
+    POLICY,
+    findPlugins,
+    makeChecker,
+    showPlugins,
+)
 from twisted_socks5.service.settings import describeKeys, parseSettings
 
 
@@ -81,6 +85,8 @@ class SOCKS5Options(Options, AuthOptionMixin):
     def __init__(self) -> None:
         Options.__init__(self)
         self["port"] = []
+        self["authenticator"] = []
+        self["command"] = []
         self["set"] = []
 
     def opt_port(self, value: str) -> None:
@@ -99,7 +105,28 @@ class SOCKS5Options(Options, AuthOptionMixin):
         """
         # It would tell of a missing file in a line of its own beside ours.
         theFileCheckerFactory.errorOutput = StringIO()
-        AuthOptionMixin.opt_auth(self, description)
+        try:
+            self.addChecker(makeChecker(findPlugins(), description))
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        except UnsupportedInterfaces:
+            name = description.partition(":")[0]
+            raise UsageError(f"--auth {name} checks no passwords") from None
+
+    def opt_authenticator(self, value: str) -> None:
+        """
+        Another method to let clients in by: NAME[:ARGUMENTS], see
+        --help-authenticator; may be given several times, and beside --auth.
+        The strongest that a client offers is used.
+        """
+        self["authenticator"].append(value)
+
+    def opt_command(self, value: str) -> None:
+        """
+        A command of a plugin that clients may ask for besides ours:
+        NAME[:ARGUMENTS], see --help-command; may be given several times.
+        """
+        self["command"].append(value)
 
     def opt_set(self, value: str) -> None:
         """
@@ -112,9 +139,21 @@ class SOCKS5Options(Options, AuthOptionMixin):
         """
         Show the policies there are.
         """
-        print("Usage: --policy NAME[:ARGUMENT:KEY=VALUE...]\n")
-        for factory in sorted(getPlugins(IPolicyFactory), key=lambda one: one.name):
-            print(f"{factory.name}[:{factory.argumentHelp}]\n    {factory.help}\n")
+        showPlugins(POLICY)
+        raise SystemExit(0)
+
+    def opt_help_authenticator(self) -> None:
+        """
+        Show the authentication methods there are, besides --auth's.
+        """
+        showPlugins(AUTHENTICATOR)
+        raise SystemExit(0)
+
+    def opt_help_command(self) -> None:
+        """
+        Show the commands of plugins.
+        """
+        showPlugins(COMMAND)
         raise SystemExit(0)
 
     def opt_version(self) -> None:
@@ -152,65 +191,3 @@ class SOCKS5Options(Options, AuthOptionMixin):
         except ValueError as error:
             raise UsageError(f"--set {error}") from None
         self["port"] = self["port"] or ["1080"]
-
-
-def parsePlugin(text: str) -> tuple[str, list[str], dict[str, str]]:
-    """
-    Take C{NAME:ARGUMENT:KEY=VALUE} apart, as Twisted's endpoint strings are: a
-    backslash before a colon, an equals sign or a backslash makes it a part of
-    the text.
-
-    @return: The name, the positional and the keyword arguments.
-    """
-    name, *rest = _split(text, ":")
-    positional, keyword = [], {}
-    for argument in rest:
-        key, *value = _split(argument, "=", 1)
-        if value:
-            keyword[_unescape(key)] = _unescape(value[0])
-        else:
-            positional.append(_unescape(key))
-    return _unescape(name), positional, keyword
-
-
-def _split(text: str, separator: str, most: int = -1) -> list[str]:
-    """
-    Split where the separator has no backslash before it.
-    """
-    pieces = [""]
-    for token in re.findall(r"\\.|[^\\]|\\$", text, re.DOTALL):
-        if token == separator and most != 0:
-            pieces.append("")
-            most -= 1
-        else:
-            pieces[-1] += token
-    return pieces
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
-
-
-def makePlugin(
-    option: str, interface: type[IPluginFactory], reactor: Any, text: str
-) -> Any:
-    """
-    Make what a plugin option asks for.
-
-    @param option: The option, for errors.
-    @raise ValueError: There is no such plugin, or its arguments are wrong.
-    """
-    name, positional, keyword = parsePlugin(text)
-    factories: Iterable[Any] = getPlugins(interface)
-    found = {factory.name: factory for factory in factories}
-    if name not in found:
-        raise ValueError(
-            f"{option} {name}: no such plugin; there is {', '.join(sorted(found))}"
-        )
-    try:
-        return found[name].generate(reactor, *positional, **keyword)
-    except TypeError as error:
-        expected = found[name].argumentHelp or "no arguments"
-        raise ValueError(f"{option} {name}: {error}; expected {expected}") from None
-    except ValueError as error:
-        raise ValueError(f"{option} {name}: {error}") from None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.application.service import IService, MultiService, Service
+from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 
@@ -19,13 +20,20 @@ from twisted_socks5.authenticators import (
     NoAuthentication,
     UsernamePasswordAuthenticator,
 )
-from twisted_socks5.interfaces import IAuthenticator, IPolicyFactory
+from twisted_socks5.interfaces import IAuthenticator
 from twisted_socks5.observe.access import JSONAccessLog, TextAccessLog
 from twisted_socks5.relay import AutomaticRelay, PortableRelay
 from twisted_socks5.server.factory import SOCKS5ServerFactory
 from twisted_socks5.service.accounts import prepareChecker
 from twisted_socks5.service.listeners import Listener, describe, listen
-from twisted_socks5.service.options import SOCKS5Options, fail, makePlugin
+from twisted_socks5.service.options import SOCKS5Options, fail
+from twisted_socks5.service.plugins import (
+    AUTHENTICATOR,
+    COMMAND,
+    POLICY,
+    findPlugins,
+    makePlugin,
+)
 
 _log = Logger(namespace="twisted_socks5")
 
@@ -92,13 +100,22 @@ def makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
 
 
 def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
-    service = MultiService()
-    policy = makePlugin("--policy", IPolicyFactory, reactor, options["policy"])
+    plugins = findPlugins()
+    made = [
+        makePlugin(AUTHENTICATOR, plugins, reactor, text)
+        for text in options["authenticator"]
+    ]
+    commands = [
+        makePlugin(COMMAND, plugins, reactor, text) for text in options["command"]
+    ]
+    policy = makePlugin(POLICY, plugins, reactor, options["policy"])
+    checkers = [prepareChecker(one) for one in options.get("credCheckers", [])]
+    authenticators = _authenticators(made, checkers)
     accessLog = _ACCESS_LOGS[options["access-log"]]
     settings = options["settings"]
     factory = SOCKS5ServerFactory(
         reactor,
-        _authenticators(options),
+        authenticators,
         policy=policy,
         relay=_RELAYS[options["relay"]](reactor, settings.timeout),
         timeouts=settings.timeout,
@@ -107,36 +124,48 @@ def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
         udp=settings.udp,
         accessLog=None if accessLog is None else accessLog(),
     )
+    factory.commands |= {command.code: command for command in commands}
     descriptions = [describe(port, options["interface"]) for port in options["port"]]
     listeners = listen(reactor, descriptions, factory)
-    if not (options.get("credCheckers") or options["open"]):
-        _refuseToBeOpen(listeners)
+    if any(isinstance(one, NoAuthentication) for one in authenticators):
+        _refuseToBeOpen(listeners, options)
     for listener in listeners:
         factory.ownListeners.add(addressOf(listener.port.getHost()))
-    if IService.providedBy(policy):
-        policy.setServiceParent(service)
+    plugins.warn()
+    service = MultiService()
+    for one in (*made, *commands, policy, *checkers):
+        if IService.providedBy(one):
+            one.setServiceParent(service)
     SOCKS5Service(factory, listeners).setServiceParent(service)
     return service
 
 
-def _authenticators(options: SOCKS5Options) -> list[IAuthenticator]:
+def _authenticators(
+    made: Sequence[IAuthenticator], checkers: Sequence[ICredentialsChecker]
+) -> list[IAuthenticator]:
     """
-    With C{--auth} nobody gets in without.
+    Those that were named, and no other: C{none} is there without anything, or
+    by its name.
     """
-    checkers = options.get("credCheckers")
-    if not checkers:
-        return [NoAuthentication()]
-    prepared = [prepareChecker(checker) for checker in checkers]
-    return [UsernamePasswordAuthenticator.withCheckers(*prepared)]
+    authenticators = list(made)
+    if checkers:
+        authenticators.append(UsernamePasswordAuthenticator.withCheckers(*checkers))
+    return authenticators or [NoAuthentication()]
 
 
-def _refuseToBeOpen(listeners: Sequence[Listener]) -> None:
+def _refuseToBeOpen(listeners: Sequence[Listener], options: SOCKS5Options) -> None:
+    if options["open"]:
+        return
     for listener in listeners:
         if listener.isReachable:
             for each in listeners:
                 each.port.stopListening()
+            closed = (
+                "leave --authenticator none out"
+                if options["authenticator"]
+                else "add --auth to ask for a password"
+            )
             raise ValueError(
                 f"--port {listener.description}: anybody could use this proxy from "
-                "other machines; add --auth to ask for a password, or --open to "
-                "let everybody in"
+                f"other machines; {closed}, or add --open to let everybody in"
             )

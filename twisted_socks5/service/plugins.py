@@ -1,0 +1,248 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Plugins that the command line names: finding them, and making what they make.
+"""
+
+from __future__ import annotations
+
+import re
+from inspect import signature
+from types import ModuleType
+from typing import Any
+
+import attrs
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.strcred import ICheckerFactory, StrcredException
+from twisted.logger import Logger
+from twisted.plugin import IPlugin
+from twisted.python.modules import getModule
+from zope.interface import Interface
+from zope.interface.exceptions import Invalid
+from zope.interface.verify import verifyObject
+
+from twisted_socks5.interfaces import (
+    IAuthenticator,
+    IAuthenticatorFactory,
+    ICommand,
+    ICommandFactory,
+    IConnectPolicy,
+    IPolicyFactory,
+)
+from twisted_socks5.observe.escape import escape
+
+_log = Logger(namespace="twisted_socks5")
+
+
+@attrs.frozen
+class PluginKind:
+    """
+    What an option asks plugins for.
+
+    @ivar option: The option, as it is written.
+    @ivar factory: What a plugin provides.
+    @ivar product: What it makes.
+    @ivar nameField: The field of a factory that has its name.
+    """
+
+    option: str
+    factory: type[Interface]
+    product: type[Interface]
+    nameField: str = "name"
+
+    def named(self, plugins: Plugins, name: str) -> Any:
+        """
+        The one factory that has a name.
+
+        @raise ValueError: There is none, or there are several.
+        """
+        factories = plugins.providing(self.factory)
+        names = [str(getattr(factory, self.nameField)) for factory in factories]
+        found = [one for one, its in zip(factories, names, strict=True) if its == name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            modules = ", ".join(type(factory).__module__ for factory in found)
+            raise ValueError(f"several plugins have this name: {modules}")
+        problem = "no such plugin"
+        if names:
+            problem += f"; there is {', '.join(sorted(names))}"
+        for module, why in plugins.broken.items():
+            problem += f"; {module} cannot be imported: {why}"
+        raise ValueError(problem)
+
+
+AUTHENTICATOR = PluginKind("--authenticator", IAuthenticatorFactory, IAuthenticator)
+POLICY = PluginKind("--policy", IPolicyFactory, IConnectPolicy)
+COMMAND = PluginKind("--command", ICommandFactory, ICommand)
+CHECKER = PluginKind("--auth", ICheckerFactory, ICredentialsChecker, "authType")
+
+
+@attrs.frozen
+class Plugins:
+    """
+    The plugins that are installed.
+
+    @ivar objects: What provides L{IPlugin<twisted.plugin.IPlugin>}.
+    @ivar broken: What is wrong with modules that cannot be imported, by their
+        names.
+    """
+
+    objects: list[Any]
+    broken: dict[str, str]
+
+    def providing(self, interface: type[Interface]) -> list[Any]:
+        """
+        Those that provide an interface.
+        """
+        return [one for one in self.objects if interface.providedBy(one)]
+
+    def warn(self) -> None:
+        """
+        Log the modules that cannot be imported.
+        """
+        for module, problem in self.broken.items():
+            _log.error(
+                "{module} cannot be imported, and nothing of it is there: {problem}",
+                module=module,
+                problem=problem,
+            )
+
+
+def findPlugins() -> Plugins:
+    """
+    Find what C{twisted.plugin.getPlugins} finds.  That one logs a traceback for
+    a broken module each time it is asked, and does not tell its caller; here
+    the caller can name the module to whoever misses something.
+    """
+    objects: dict[int, Any] = {}
+    broken = {}
+    for module in getModule("twisted.plugins").iterModules():
+        try:
+            loaded: ModuleType = module.load()
+        except (Exception, SystemExit) as error:
+            broken[module.name] = escape(_described(error))
+            continue
+        objects |= {
+            id(each): each for each in vars(loaded).values() if IPlugin.providedBy(each)
+        }
+    return Plugins(list(objects.values()), broken)
+
+
+def showPlugins(kind: PluginKind) -> None:
+    """
+    Print the plugins there are for an option, with their help.
+    """
+    print(f"Usage: {kind.option} NAME[:ARGUMENT:KEY=VALUE...]\n")
+    plugins = findPlugins()
+    factories = plugins.providing(kind.factory)
+    for factory in sorted(factories, key=lambda one: one.name):
+        usage = f"{factory.name}:{factory.argumentHelp}".rstrip(":")
+        print(f"{usage}\n    {factory.help}\n")
+    if not factories:
+        print("There are none.\n")
+    for module, problem in plugins.broken.items():
+        print(f"{module} cannot be imported: {problem}\n")
+
+
+def parsePlugin(text: str) -> tuple[str, list[str], dict[str, str]]:
+    """
+    Take C{NAME:ARGUMENT:KEY=VALUE} apart, as Twisted's endpoint strings are: a
+    backslash before a colon, an equals sign or a backslash makes it a part of
+    the text.
+
+    @return: The name, the positional and the keyword arguments.
+    @raise ValueError: A key is given twice.
+    """
+    plugin, *rest = _split(text, ":")
+    positional, keyword = [], {}
+    for argument in rest:
+        key, *value = _split(argument, "=", 1)
+        name = _unescape(key)
+        if not value:
+            positional.append(name)
+        elif name in keyword:
+            raise ValueError(f"{name}= is given twice")
+        else:
+            keyword[name] = _unescape(value[0])
+    return _unescape(plugin), positional, keyword
+
+
+def _split(text: str, separator: str, most: int = -1) -> list[str]:
+    """
+    Split where the separator has no backslash before it.
+    """
+    pieces = [""]
+    for token in re.findall(r"\\.|[^\\]|\\$", text, re.DOTALL):
+        if token == separator and most != 0:
+            pieces.append("")
+            most -= 1
+        else:
+            pieces[-1] += token
+    return pieces
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
+
+
+def makePlugin(kind: PluginKind, plugins: Plugins, reactor: Any, text: str) -> Any:
+    """
+    Make what an option asks for.
+
+    @raise ValueError: There is no such plugin, its arguments are wrong, or it
+        does not work; the text says which.
+    """
+    name = text.partition(":")[0]
+    try:
+        name, positional, keyword = parsePlugin(text)
+        factory = kind.named(plugins, name)
+        _checkArguments(factory, positional, keyword)
+        made = factory.generate(reactor, *positional, **keyword)
+        verifyObject(kind.product, made)
+    except ValueError as error:
+        raise ValueError(f"{kind.option} {name}: {error}") from None
+    except Invalid as error:
+        raise ValueError(f"{kind.option} {name} made what is none: {error}") from None
+    except Exception as error:
+        raise ValueError(
+            f"{kind.option} {name} does not work: {_described(error)}"
+        ) from None
+    return made
+
+
+def makeChecker(plugins: Plugins, text: str) -> Any:
+    """
+    Make a checker of what C{--auth} asks for, as C{twisted.cred.strcred} does.
+
+    @raise ValueError: There is no such plugin, or its argument is wrong.
+    """
+    name, _, argument = text.partition(":")
+    try:
+        return CHECKER.named(plugins, name).generateChecker(argument)
+    except (ValueError, StrcredException) as error:
+        raise ValueError(f"--auth {name}: {error}") from None
+    except Exception as error:
+        raise ValueError(f"--auth {name} does not work: {_described(error)}") from None
+
+
+def _checkArguments(
+    factory: Any, positional: list[str], keyword: dict[str, str]
+) -> None:
+    """
+    Find an argument that is missing, unknown or too many, before C{generate}
+    could raise the same exception for another reason.
+    """
+    try:
+        signature(factory.generate).bind(None, *positional, **keyword)
+    except TypeError as error:
+        given = ", ".join([*positional, *(f"{key}=" for key in keyword)])
+        raise ValueError(
+            f"{error}; expected {factory.argumentHelp or 'no arguments'}, "
+            f"not {given or 'nothing'}"
+        ) from None
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")
