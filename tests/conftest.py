@@ -43,7 +43,7 @@ class Server:
         self.log = log
         with open(log, "wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, *command, "--port", "0", *arguments],
+                [*command, "--port", "0", *arguments],
                 stdout=output,
                 stderr=output,
             )
@@ -132,11 +132,16 @@ def start(tmp_path: object) -> Iterator[Callable[..., Server]]:
     """
     servers: list[Server] = []
 
-    def starting(*arguments: str, command: Sequence[str] = TWIST) -> Server:
+    def starting(
+        *arguments: str,
+        command: Sequence[str] = TWIST,
+        python: str = sys.executable,
+        started: str = "Starting reactor",
+    ) -> Server:
         log = f"{tmp_path}/log{len(servers)}"
-        server = Server(log, list(arguments), list(command))
+        server = Server(log, list(arguments), [python, *command])
         servers.append(server)
-        server.waitForLog("Starting reactor")
+        server.waitForLog(started)
         server.port = server.address("tcp:0:interface=127.0.0.1")[1]
         server.connect().close()
         server.waitForLog("session=1 ")  # whose descriptor is closed by then
