@@ -86,6 +86,18 @@ def test_wrongPasswordAndMore(
         listener.accept()
 
 
+def test_refusedClientThatStays(start: Callable[..., Server]) -> None:
+    """
+    It is cut off, and its session ends like any other.
+    """
+    server = start()
+    with server.connect() as client:
+        client.sendall(b"\x05\x01\x02")
+        assert readAll(client) == b"\x05\xff"
+        server.waitForLog("session=2 ")
+        server.waitForDescriptors(0)
+
+
 @pytest.mark.parametrize(
     ("request_", "reply"),
     [

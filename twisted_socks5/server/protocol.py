@@ -332,8 +332,9 @@ class SOCKS5ServerProtocol(Protocol):
             self._closeNow()
 
     def _closeNow(self) -> None:
-        self.transport.loseConnection()
+        # First the timer: the connection may be lost at once, which stops it.
         self._timer = self.factory.reactor.callLater(_LINGER, self._abort)
+        self.transport.loseConnection()
 
     def _abort(self) -> None:
         self._timer = None
