@@ -111,7 +111,7 @@ def test_everyBlockIsMarked() -> None:
         for number, line in enumerate(page.read_text().splitlines(), 1):
             assert not line.endswith("::") or line.startswith(".. "), (page, number)
     for block in BLOCKS:
-        assert block.language in ("sh", "python", "text"), block
+        assert block.language in ("sh", "python", "text", "toml"), block
         assert block.classes <= {
             "fails",
             "install",
@@ -137,8 +137,8 @@ def test_examplesAreShown() -> None:
     So that they are run with the page that shows them.
     """
     shown = "".join(page.read_text() for page in PAGES)
-    for example in (ROOT / "examples").glob("*.py"):
-        assert f"examples/{example.name}" in shown
+    for example in (ROOT / "examples").rglob("*.py"):
+        assert str(example.relative_to(ROOT)) in shown
 
 
 def test_readmeShowsTheExample() -> None:
@@ -226,7 +226,9 @@ class Reader:
         Do what a block says.
         """
         if block.fileName:
-            (self.folder / block.fileName).write_text(self.adapted(block.text))
+            path = self.folder / block.fileName
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self.adapted(block.text))
         elif block.language == "python":
             self.succeed(block, [sys.executable, "-c", self.adapted(block.text)])
         elif block.language == "sh" and not (
