@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import ServiceMaker
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.strcred import ICheckerFactory
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
@@ -18,6 +20,7 @@ from twisted_socks5.interfaces import IAuthenticatorFactory, IPolicyFactory
 
 if TYPE_CHECKING:
     from twisted_socks5.authenticators import NoAuthentication
+    from twisted_socks5.passwords.checker import HashedPasswordChecker
     from twisted_socks5.policy import Guard
 
 socks5 = ServiceMaker(
@@ -77,5 +80,40 @@ class NoAuthenticationFactory:
         return NoAuthentication()
 
 
+@implementer(IPlugin, ICheckerFactory)
+class HashedPasswordCheckerFactory:
+    """
+    Makes a checker for C{--auth}, here and in other servers of Twisted's.
+    """
+
+    authType = "hashed"
+    authHelp = (
+        "Accounts in a file with a line name:hash for each, argon2id or bcrypt, as\n"
+        "socks5-passwd and Apache's htpasswd -B write it.  The file is read again\n"
+        "when it changes.  A password that was right is taken to be so for 60\n"
+        "seconds, or as many as remember= says.  At most 2 passwords are checked at\n"
+        "once, or as many as threads= says."
+    )
+    argStringFormat = "FILE[:remember=SECONDS][:threads=N]"
+    credentialInterfaces = (IUsernamePassword,)
+
+    def generateChecker(self, argstring: str) -> HashedPasswordChecker:
+        """
+        Make one.
+
+        @raise ValueError: An argument is wrong, or the file is.
+        """
+        from twisted.internet import reactor
+
+        from twisted_socks5.passwords.checker import HashedPasswordChecker
+        from twisted_socks5.service.plugins import checkArguments, parsePlugin
+
+        _, positional, keyword = parsePlugin(f"hashed:{argstring}")
+        make = HashedPasswordChecker.fromText
+        checkArguments(make, self.argStringFormat, positional, keyword)
+        return make(reactor, *positional, **keyword)
+
+
 guard = GuardFactory()
+hashed = HashedPasswordCheckerFactory()
 none = NoAuthenticationFactory()

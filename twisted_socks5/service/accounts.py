@@ -16,6 +16,8 @@ from twisted.cred.checkers import (
 )
 from twisted.logger import Logger
 
+from twisted_socks5.passwords.accountfile import warnOfReaders
+
 _log = Logger(namespace="twisted_socks5")
 
 
@@ -29,7 +31,7 @@ def prepareChecker(checker: ICredentialsChecker) -> ICredentialsChecker:
     if isinstance(checker, FilePasswordDB):
         try:
             with open(checker.filename, "rb"):
-                pass
+                warnOfReaders(str(checker.filename))
         except OSError as error:
             raise ValueError(
                 f"--auth file:{checker.filename}: {error.strerror}"

@@ -8,6 +8,7 @@ Plugins that the command line names: finding them, and making what they make.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from inspect import signature
 from types import ModuleType
 from typing import Any
@@ -198,7 +199,7 @@ def makePlugin(kind: PluginKind, plugins: Plugins, reactor: Any, text: str) -> A
     try:
         name, positional, keyword = parsePlugin(text)
         factory = kind.named(plugins, name)
-        _checkArguments(factory, positional, keyword)
+        checkArguments(factory.generate, factory.argumentHelp, positional, keyword)
         made = factory.generate(reactor, *positional, **keyword)
         verifyObject(kind.product, made)
     except ValueError as error:
@@ -227,19 +228,26 @@ def makeChecker(plugins: Plugins, text: str) -> Any:
         raise ValueError(f"--auth {name} does not work: {_described(error)}") from None
 
 
-def _checkArguments(
-    factory: Any, positional: list[str], keyword: dict[str, str]
+def checkArguments(
+    function: Callable[..., object],
+    argumentHelp: str,
+    positional: list[str],
+    keyword: dict[str, str],
 ) -> None:
     """
-    Find an argument that is missing, unknown or too many, before C{generate}
+    Find an argument that is missing, unknown or too many, before the function
     could raise the same exception for another reason.
+
+    @param function: Its first parameter is the reactor.
+    @param argumentHelp: What was expected, in one line.
+    @raise ValueError: There is one; the text says which.
     """
     try:
-        signature(factory.generate).bind(None, *positional, **keyword)
+        signature(function).bind(None, *positional, **keyword)
     except TypeError as error:
         given = ", ".join([*positional, *(f"{key}=" for key in keyword)])
         raise ValueError(
-            f"{error}; expected {factory.argumentHelp or 'no arguments'}, "
+            f"{error}; expected {argumentHelp or 'no arguments'}, "
             f"not {given or 'nothing'}"
         ) from None
 
