@@ -7,12 +7,17 @@ Threads for what takes long and would hold up the reactor.
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
+
+_NICENESS = 10
 
 _Result = TypeVar("_Result")
 
@@ -49,7 +54,7 @@ class BoundedThreads:
         def done(succeeded: bool, result: Any) -> None:
             self._reactor.callFromThread(self._done, outcome, result)
 
-        self._pool.callInThreadWithCallback(done, work, *arguments)
+        self._pool.callInThreadWithCallback(done, _meekly, work, *arguments)
         return await outcome
 
     def _done(self, outcome: Deferred[Any], result: Any) -> None:
@@ -58,3 +63,15 @@ class BoundedThreads:
             outcome.errback(result)
         else:
             outcome.callback(result)
+
+
+def _meekly(work: Callable[..., _Result], *arguments: Any) -> _Result:
+    """
+    Do something in a thread that gives way to the reactor's where both want the
+    same processor.
+    """
+    if sys.platform == "linux":  # where a priority is a thread's own
+        thread = threading.get_native_id()
+        niceness = max(os.getpriority(os.PRIO_PROCESS, thread), _NICENESS)
+        os.setpriority(os.PRIO_PROCESS, thread, niceness)
+    return work(*arguments)
