@@ -90,7 +90,7 @@ class IAuthenticator(Interface):
     method: int = Attribute("The METHOD octet, 00 to FE.")
     strength: int = Attribute(
         "The higher, the rather chosen among the methods that the client "
-        "offers.  Ours: none 0, username 10."
+        "offers.  Ours: none 0, username 10, certificate 40."
     )
     failureReply: bytes = Attribute(
         "What a client is sent last when L{authenticate} raises, or runs out "

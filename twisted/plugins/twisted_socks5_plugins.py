@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any
 from twisted.application.service import ServiceMaker
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import ICheckerFactory
+from twisted.internet.interfaces import (
+    IStreamServerEndpoint,
+    IStreamServerEndpointStringParser,
+)
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
@@ -20,6 +24,7 @@ from twisted_socks5.interfaces import IAuthenticatorFactory, IPolicyFactory
 
 if TYPE_CHECKING:
     from twisted_socks5.authenticators import NoAuthentication
+    from twisted_socks5.authenticators.certificate import CertificateAuthenticator
     from twisted_socks5.passwords.checker import HashedPasswordChecker
     from twisted_socks5.policy import Guard
 
@@ -80,6 +85,53 @@ class NoAuthenticationFactory:
         return NoAuthentication()
 
 
+@implementer(IPlugin, IAuthenticatorFactory)
+class CertificateAuthenticatorFactory:
+    """
+    Makes the method for clients with a TLS certificate.
+    """
+
+    name = "certificate"
+    help = (
+        "Method 00, strength 40, for clients that have shown a certificate to a "
+        "listener mtls:. Their name is the subject's CN, or what identity= says."
+    )
+    argumentHelp = "[identity=cn|dns|email|uri]"
+
+    def generate(
+        self, reactor: Any, *, identity: str = "cn"
+    ) -> CertificateAuthenticator:
+        """
+        Make it.
+
+        @raise ValueError: There are no names of this kind.
+        """
+        from twisted_socks5.authenticators.certificate import CertificateAuthenticator
+
+        return CertificateAuthenticator(identity)
+
+
+@implementer(IPlugin, IStreamServerEndpointStringParser)
+class MutualTLSParser:
+    """
+    Makes endpoints that ask clients for certificates.
+    """
+
+    prefix = "mtls"
+
+    def parseStreamServer(
+        self, reactor: Any, *args: Any, **kwargs: Any
+    ) -> IStreamServerEndpoint:
+        """
+        Make one.
+
+        @raise ValueError: An argument is wrong.
+        """
+        from twisted_socks5.mutualtls import endpointFromString
+
+        return endpointFromString(reactor, *args, **kwargs)
+
+
 @implementer(IPlugin, ICheckerFactory)
 class HashedPasswordCheckerFactory:
     """
@@ -114,6 +166,8 @@ class HashedPasswordCheckerFactory:
         return make(reactor, *positional, **keyword)
 
 
+certificate = CertificateAuthenticatorFactory()
 guard = GuardFactory()
 hashed = HashedPasswordCheckerFactory()
+mutualTLS = MutualTLSParser()
 none = NoAuthenticationFactory()

@@ -8,8 +8,9 @@ What an authenticator sees of a connection.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from twisted_socks5.addresses import Address
@@ -51,11 +52,15 @@ class Exchange:
     @property
     def certificate(self) -> X509 | None:
         """
-        The client's verified TLS certificate, if it showed one.
+        The client's verified TLS certificate, if it showed one.  Where
+        something is around TLS, such as a PROXY header, the certificate is not
+        the client's but the balancer's, and is none.
         """
-        transport: Any = self._protocol.transport
-        find = getattr(transport, "getPeerCertificate", None)
-        return None if find is None else find()
+        transport = self._protocol.transport
+        if not isinstance(transport, TLSMemoryBIOProtocol):
+            return None
+        found: X509 | None = transport.getPeerCertificate()
+        return found
 
     async def readExactly(self, count: int) -> bytes:
         """

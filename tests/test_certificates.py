@@ -1,0 +1,474 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Clients that are known by their TLS certificates.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tests.conversation import GREET, connectTo, pattern, readAll, readExactly, sending
+from tests.test_listeners_started import dial, newKey, version1, write
+from tests.test_start import refused
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+
+CLIENTS = ("--authenticator", "certificate")
+
+
+class Authority:
+    """
+    Signs certificates.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.key = newKey()
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.serverKey = newKey()
+        certificate = self.build(self.name, self.key).add_extension(
+            x509.BasicConstraints(True, None), True
+        )
+        self.save(certificate, f"{name}.pem")
+
+    def build(
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        begin: int = -2,
+        end: int = 2,
+    ) -> x509.CertificateBuilder:
+        """
+        @param begin: The day, from today, that it is valid from.
+        @param end: The day that it is valid until.
+        """
+        now = datetime.now(UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self.name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now + timedelta(begin))
+            .not_valid_after(now + timedelta(end))
+        )
+
+    def save(self, builder: x509.CertificateBuilder, file: str) -> None:
+        certificate = builder.sign(self.key, hashes.SHA256())
+        # Replaced as a whole, as a program that renews certificates does.
+        new = self.folder / "new"
+        new.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        new.rename(self.folder / file)
+
+    def forServer(self) -> None:
+        """
+        C{server.pem} and C{server.key}, for C{localhost}.
+        """
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+        alternative = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+        builder = self.build(name, self.serverKey).add_extension(alternative, False)
+        write(self.serverKey, self.folder / "server.key")
+        self.save(builder, "server.pem")
+
+    def forClient(
+        self,
+        file: str,
+        names: Sequence[str],
+        alternatives: Sequence[x509.GeneralName] = (),
+        purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.CLIENT_AUTH,
+        begin: int = -2,
+        end: int = 2,
+    ) -> None:
+        """
+        C{FILE.pem} and C{FILE.key}, with those common names.
+        """
+        key = newKey()
+        subject = x509.Name(
+            [x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names]
+        )
+        builder = self.build(subject, key, begin, end).add_extension(
+            x509.ExtendedKeyUsage([purpose]), False
+        )
+        if alternatives:
+            names_ = x509.SubjectAlternativeName(alternatives)
+            builder = builder.add_extension(names_, False)
+        write(key, self.folder / f"{file}.key")
+        self.save(builder, f"{file}.pem")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """
+    C{ours.pem} and C{others.pem} are authorities; C{alice} is a client of ours,
+    C{mallory} one of the others.
+    """
+    ours, others = Authority(tmp_path, "ours"), Authority(tmp_path, "others")
+    ours.forServer()
+    ours.forClient("alice", ["alice"])
+    ours.forClient("expired", ["alice"], begin=-2, end=-1)
+    ours.forClient("early", ["alice"], begin=1, end=2)
+    ours.forClient("server-only", ["alice"], purpose=ExtendedKeyUsageOID.SERVER_AUTH)
+    others.forClient("mallory", ["alice"])
+    return tmp_path
+
+
+def endpoint(folder: Path, more: str = "") -> str:
+    return (
+        f"mtls:0:interface=127.0.0.1:privateKey={folder}/server.key"
+        f":certKey={folder}/server.pem:clientCA={folder}/ours.pem{more}"
+    )
+
+
+def secure(
+    server: Server,
+    folder: Path,
+    certificate: str | None = "alice",
+    more: str = "",
+    version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+    authority: str = "ours",
+) -> ssl.SSLSocket:
+    """
+    A connection by TLS, with a certificate of the client's.
+    """
+    context = ssl.create_default_context(cafile=str(folder / f"{authority}.pem"))
+    context.minimum_version = context.maximum_version = version
+    if version < ssl.TLSVersion.TLSv1_2:
+        context.set_ciphers("ALL:@SECLEVEL=0")
+    if certificate:
+        context.load_cert_chain(
+            folder / f"{certificate}.pem", folder / f"{certificate}.key"
+        )
+    return context.wrap_socket(
+        dial(server, endpoint(folder, more)), server_hostname="localhost"
+    )
+
+
+def assertTurnedAway(
+    server: Server,
+    folder: Path,
+    certificate: str | None,
+    listener: socket.socket,
+    more: str,
+) -> None:
+    """
+    The handshake fails, in either version, and nothing is relayed.
+    """
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            with secure(server, folder, certificate, more, version) as client:
+                client.sendall(GREET + connectTo(listener.getsockname()[1]))
+                assert client.recv(1) == b""  # in 1.3 a client learns of it late
+                raise ConnectionError
+    listener.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+    listener.settimeout(10)
+
+
+def isServed(client: ssl.SSLSocket, listener: socket.socket) -> None:
+    with client:
+        client.sendall(GREET + connectTo(listener.getsockname()[1]))
+        assert readExactly(client, 5) == b"\x05\x00\x05\x00\x00"
+        destination, _ = listener.accept()
+        with destination:
+            payload = pattern("certificate", 300000)
+            with sending(client, payload):
+                assert readExactly(destination, len(payload)) == payload
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+def test_oldTLS(
+    start: Callable[..., Server], folder: Path, version: ssl.TLSVersion
+) -> None:
+    server = start("--port", endpoint(folder), *CLIENTS)
+    with pytest.raises(ssl.SSLError, match=r"(?i)alert.protocol.version"):
+        secure(server, folder, version=version)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_certificate(
+    start: Callable[..., Server],
+    folder: Path,
+    listener: socket.socket,
+    version: ssl.TLSVersion,
+) -> None:
+    server = start("--port", endpoint(folder), *CLIENTS)
+    isServed(secure(server, folder, version=version), listener)
+    server.waitForLog("user=alice")
+
+
+@pytest.mark.parametrize(
+    ("certificate", "more"),
+    [
+        (None, ""),
+        ("mallory", ""),
+        ("expired", ""),
+        ("early", ""),
+        ("server-only", ""),
+        ("mallory", ":clients=optional"),
+        ("expired", ":clients=optional"),
+    ],
+)
+def test_certificateIsNotGood(
+    start: Callable[..., Server],
+    folder: Path,
+    listener: socket.socket,
+    certificate: str | None,
+    more: str,
+) -> None:
+    """
+    Who shows one must show a good one, also where none is required.
+    """
+    server = start("--port", endpoint(folder, more), *CLIENTS)
+    assertTurnedAway(server, folder, certificate, listener, more)
+    isServed(secure(server, folder, "alice", more), listener)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "offered", "arguments", "chosen"),
+    [
+        (None, b"\x00", (), 0xFF),
+        (None, b"\x00\x02", ("--auth", "memory:user:password"), 0x02),
+        (None, b"\x00", ("--auth", "memory:user:password"), 0xFF),
+        (None, b"\x00", ("--authenticator", "none"), 0x00),
+        ("alice", b"\x02", ("--auth", "memory:user:password"), 0x02),
+        ("alice", b"\x02", (), 0xFF),
+        ("alice", b"\x00\x02", ("--auth", "memory:user:password"), 0x00),
+        ("alice", b"\x00", ("--authenticator", "none"), 0x00),
+    ],
+)
+def test_optional(
+    start: Callable[..., Server],
+    folder: Path,
+    certificate: str | None,
+    offered: bytes,
+    arguments: Sequence[str],
+    chosen: int,
+) -> None:
+    """
+    Octet 00 is a certificate's or nobody's, and without either it is refused.
+    """
+    more = ":clients=optional"
+    server = start("--port", endpoint(folder, more), *CLIENTS, *arguments)
+    with secure(server, folder, certificate, more) as client:
+        client.sendall(bytes((5, len(offered))) + offered)
+        assert readExactly(client, 2) == bytes((5, chosen))
+        if chosen == 0x00:
+            client.sendall(connectTo(0))
+            readAll(client)
+    if chosen == 0x00:
+        server.waitForLog("session=2 ")
+        assert ("user=alice" in server.output()) == (certificate is not None)
+
+
+@pytest.mark.parametrize(
+    ("names", "alternatives", "identity", "user"),
+    [
+        (["alice"], [x509.RFC822Name("a@example.org")], "cn", "alice"),
+        (["alice"], [x509.RFC822Name("a@example.org")], "email", "a@example.org"),
+        ([], [x509.DNSName("a.example.org")], "dns", "a.example.org"),
+        (
+            ["alice"],
+            [x509.UniformResourceIdentifier("spiffe://example.org/a")],
+            "uri",
+            "spiffe://example.org/a",
+        ),
+        (["alice"], [x509.RFC822Name("a@example.org")], "dns", None),
+        (["alice"], [], "email", None),
+        ([], [x509.DNSName("alice")], "cn", None),
+        (["alice", "admin"], [], "cn", None),
+        (["alice"], [x509.DNSName("a"), x509.DNSName("b")], "dns", None),
+        (["alice\x00admin"], [], "cn", None),
+        (["alice\nadmin"], [], "cn", None),
+        (["Älice"], [], "cn", r"\xc4lice"),
+    ],
+)
+def test_identity(
+    start: Callable[..., Server],
+    folder: Path,
+    names: Sequence[str],
+    alternatives: Sequence[x509.GeneralName],
+    identity: str,
+    user: str | None,
+) -> None:
+    """
+    There must be exactly one name of the kind that is asked for.
+    """
+    ours = Authority(folder, "ours")
+    ours.forServer()
+    ours.forClient("one", names, alternatives)
+    server = start(
+        *("--port", endpoint(folder)),
+        *("--authenticator", f"certificate:identity={identity}"),
+    )
+    with secure(server, folder, "one") as client:
+        client.sendall(GREET)
+        if user is None:
+            assert readAll(client) == b"\x05\xff"
+        else:
+            assert readExactly(client, 2) == b"\x05\x00"
+            client.sendall(connectTo(0))
+            readAll(client)
+            server.waitForLog(f"user={user} ")
+
+
+@pytest.mark.parametrize("sent", [GREET, GREET + connectTo(1), b"\x05\x01\x02"])
+def test_clearText(start: Callable[..., Server], folder: Path, sent: bytes) -> None:
+    """
+    Too little for TLS to tell waits for the deadline, the rest does not.
+    """
+    server = start("--port", endpoint(folder), *CLIENTS, "--set", "timeout.handshake=1")
+    with dial(server, endpoint(folder)) as client:
+        client.sendall(sent)
+        try:
+            answer = readAll(client)
+        except ConnectionResetError:
+            answer = b""
+    assert answer[:1] in (b"", b"\x15")  # at most an alert (RFC 8446, 6)
+    server.waitForDescriptors(0)
+
+
+def test_certificateOfTheBalancer(start: Callable[..., Server], folder: Path) -> None:
+    """
+    Where a PROXY header tells of clients, they have no certificates.
+    """
+    wrapped = f"haproxy:{endpoint(folder)}"
+    server = start("--port", wrapped, *CLIENTS)
+    context = ssl.create_default_context(cafile=str(folder / "ours.pem"))
+    context.load_cert_chain(folder / "alice.pem", folder / "alice.key")
+    with context.wrap_socket(
+        dial(server, wrapped), server_hostname="localhost"
+    ) as client:
+        client.sendall(version1("127.0.0.7") + GREET)
+        assert readAll(client) == b"\x05\xff"
+
+
+def test_noTLS(start: Callable[..., Server]) -> None:
+    server = start(*CLIENTS)
+    with server.connect() as client:
+        client.sendall(GREET)
+        assert readAll(client) == b"\x05\xff"
+
+
+def test_otherMachinesNeedNoOpen(start: Callable[..., Server], folder: Path) -> None:
+    everywhere = endpoint(folder).replace(":interface=127.0.0.1", "")
+    start("--port", everywhere, *CLIENTS)
+    assert "--open" in refused("--port", everywhere)
+
+
+# -- files that change ------------------------------------------------------------
+
+
+def test_newAuthority(
+    start: Callable[..., Server], folder: Path, listener: socket.socket
+) -> None:
+    server = start("--port", endpoint(folder), *CLIENTS)
+    isServed(secure(server, folder), listener)
+    os.link(folder / "others.pem", folder / "new")
+    os.rename(folder / "ours.pem", folder / "old.pem")
+    os.rename(folder / "new", folder / "ours.pem")
+    isServed(secure(server, folder, "mallory", authority="old"), listener)
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        with secure(server, folder, "alice", authority="old") as client:
+            client.sendall(GREET)
+            assert client.recv(1) == b""
+            raise ConnectionError
+    assert "others" not in server.output()
+
+
+def test_newCertificate(
+    start: Callable[..., Server], folder: Path, listener: socket.socket
+) -> None:
+    """
+    New connections use it, and old ones live on.
+    """
+    server = start("--port", endpoint(folder), *CLIENTS)
+    with secure(server, folder) as old:
+        old.sendall(GREET)
+        assert readExactly(old, 2) == b"\x05\x00"
+        before = old.getpeercert(True)
+        ours = Authority(folder, "ours")
+        ours.forServer()
+        ours.forClient("alice", ["alice"])
+        with secure(server, folder) as new:
+            assert new.getpeercert(True) not in (None, before)
+        isServed(secure(server, folder), listener)
+        old.sendall(connectTo(0))
+        assert readAll(old)[:2] == b"\x05\x01"
+    assert "read again" in server.output()
+
+
+@pytest.mark.parametrize("file", ["server.key", "server.pem", "ours.pem"])
+@pytest.mark.parametrize("content", [None, b"", b"nonsense", "others.pem", "alice.key"])
+def test_filesThatBreak(
+    start: Callable[..., Server],
+    folder: Path,
+    listener: socket.socket,
+    file: str,
+    content: bytes | str | None,
+) -> None:
+    """
+    Those that were good stay in use, and the log tells once.
+    """
+    if (file, content) == ("ours.pem", "others.pem"):
+        return  # that would be good
+    server = start("--port", endpoint(folder), *CLIENTS)
+    good = (folder / file).read_bytes()
+    os.link(folder / "ours.pem", folder / "kept.pem")
+    (folder / file).unlink()
+    if content is not None:
+        if isinstance(content, str):
+            content = (folder / content).read_bytes()
+        (folder / file).write_bytes(content)
+    for _ in range(2):
+        isServed(secure(server, folder, authority="kept"), listener)
+    assert server.output().count("the certificates that are in use stay") == 1
+    (folder / "new").write_bytes(good)
+    (folder / "new").rename(folder / file)
+    isServed(secure(server, folder, authority="kept"), listener)
+    assert server.output().count("read again") == 1
+    server.defects = 1
+
+
+# -- arguments ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ((":clientCA=FOLDER/ours.pem", ""), "'clientCA'"),
+        (("ours.pem", "missing.pem"), "FOLDER/missing.pem: No such file"),
+        (("ours.pem", "alice.key"), "FOLDER/alice.key: no certificates"),
+        (("server.key", "server.pem"), "FOLDER/server.pem: no private key"),
+        (("server.pem", "server.key"), "FOLDER/server.key: no certificates"),
+        (("server.key", "alice.key"), "FOLDER/alice.key is not the key of FOLDER/"),
+        (("mtls:0:", "mtls:x:"), "x"),
+        (("mtls:0:", "mtls:0:clients=maybe:"), "clients=maybe: expected required"),
+        (("mtls:0:", "mtls:0:client=optional:"), "'client'"),
+    ],
+)
+def test_wrongEndpoint(folder: Path, wrong: tuple[str, str], words: str) -> None:
+    old, new = (text.replace("FOLDER", str(folder)) for text in wrong)
+    line = refused("--port", endpoint(folder).replace(old, new), *CLIENTS)
+    assert words.replace("FOLDER", str(folder)) in line.partition(".pem: ")[2] + line
+
+
+def test_wrongIdentity() -> None:
+    line = refused("--authenticator", "certificate:identity=dn")
+    assert "--authenticator certificate: identity=dn: expected cn, dns" in line
