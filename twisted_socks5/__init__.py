@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from twisted_socks5.policy import Decision, Guard
     from twisted_socks5.server.factory import SOCKS5ServerFactory
-    from twisted_socks5.settings import Limits, Timeouts
+    from twisted_socks5.settings import Limits, Throttling, Timeouts
 
 _HOMES = {
     "Authenticated": "authenticators",
@@ -34,6 +34,7 @@ _HOMES = {
     "Limits": "settings",
     "NoAuthentication": "authenticators",
     "SOCKS5ServerFactory": "server.factory",
+    "Throttling": "settings",
     "Timeouts": "settings",
     "UsernamePasswordAuthenticator": "authenticators",
 }
@@ -53,6 +54,7 @@ __all__ = [
     "Limits",
     "NoAuthentication",
     "SOCKS5ServerFactory",
+    "Throttling",
     "Timeouts",
     "UsernamePasswordAuthenticator",
     "__version__",

@@ -76,6 +76,17 @@ class IExchange(Interface):
         @raise StreamEnded: The client closed before.
         """
 
+    def claim(name: bytes) -> Awaitable[None]:
+        """
+        Tell whom the client claims to be, once, before that is checked: so that
+        guesses are slowed and then refused.  An
+        L{AuthenticationFailed<twisted_socks5.errors.AuthenticationFailed>} that
+        is raised afterwards counts as a failure of the client's address and of
+        this name.
+
+        @raise AuthenticationFailed: There have been too many.
+        """
+
     def write(data: bytes) -> None:
         """
         Send bytes to the client.

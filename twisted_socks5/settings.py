@@ -210,6 +210,27 @@ class UDPSettings:
 
 
 @attrs.frozen
+class Throttling:
+    """
+    What failed logins lead to, for each client address and each user name.
+
+    @ivar slowAfter: From so many failures on, each attempt waits; 0 is never.
+    @ivar delay: How long it waits, in seconds.
+    @ivar refuseAfter: From so many failures on, all attempts fail; 0 is never.
+    @ivar memory: How long after the last failure they are forgotten, in
+        seconds.
+    @ivar entries: How many addresses and names are remembered; the longest
+        quiet one is forgotten first.
+    """
+
+    slowAfter: int = attrs.field(default=20, validator=_nonNegative)
+    delay: float = attrs.field(default=1.0, validator=_nonNegative)
+    refuseAfter: int = attrs.field(default=100, validator=_nonNegative)
+    memory: float = attrs.field(default=300.0, validator=_positive)
+    entries: int = attrs.field(default=10000, validator=_positive)
+
+
+@attrs.frozen
 class Settings:
     """
     All of them.
@@ -219,3 +240,4 @@ class Settings:
     limit: Limits = Limits()
     bind: BindSettings = BindSettings()
     udp: UDPSettings = UDPSettings()
+    throttle: Throttling = Throttling()

@@ -164,6 +164,7 @@ class UsernamePasswordAuthenticator:
         @raise AuthenticationFailed: It does not accept them.
         """
         sent = await exchange.readMessage(UsernamePassword.parse)
+        await exchange.claim(sent.username)
         credentials = Credentials(sent.username, sent.password)
         try:
             avatar: Any

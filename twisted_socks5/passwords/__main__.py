@@ -7,4 +7,5 @@ C{python -m twisted_socks5.passwords} is C{socks5-passwd}.
 
 from twisted_socks5.passwords.command import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -76,6 +76,12 @@ class Exchange:
         """
         return await self._protocol.stream.readMessage(parse)
 
+    async def claim(self, name: bytes) -> None:
+        """
+        Tell whom the client claims to be, before that is checked.
+        """
+        await self._protocol.claim(name)
+
     def write(self, data: bytes) -> None:
         """
         Send bytes to the client.

@@ -31,7 +31,14 @@ from twisted_socks5.server.judge import Judge
 from twisted_socks5.server.listeners import OwnListeners
 from twisted_socks5.server.protocol import SOCKS5ServerProtocol
 from twisted_socks5.server.session import Session, SessionRegistry
-from twisted_socks5.settings import BindSettings, Limits, Timeouts, UDPSettings
+from twisted_socks5.server.throttle import Throttle
+from twisted_socks5.settings import (
+    BindSettings,
+    Limits,
+    Throttling,
+    Timeouts,
+    UDPSettings,
+)
 from twisted_socks5.timerqueue import TimerQueue
 
 
@@ -50,6 +57,7 @@ class SOCKS5ServerFactory(ServerFactory):
     @ivar registry: The sessions that live now.
     @ivar relay: What carries bytes.
     @ivar route: The way out, unless the policy says another.
+    @ivar throttle: Who has failed to log in, and how often.
     @ivar timeouts: The deadlines.
     """
 
@@ -69,6 +77,7 @@ class SOCKS5ServerFactory(ServerFactory):
         bind: BindSettings | None = None,
         udp: UDPSettings | None = None,
         accessLog: IAccessLog | None = None,
+        throttling: Throttling | None = None,
     ) -> None:
         """
         @param reactor: What to run on.
@@ -86,6 +95,7 @@ class SOCKS5ServerFactory(ServerFactory):
         @param bind: How the default BIND listens.
         @param udp: How the default UDP associations work.
         @param accessLog: Is told of each session when it has ended.
+        @param throttling: What failed logins lead to.
         @raise ValueError: There are no authenticators, or one's method is no
             octet from 00 to FE.
         """
@@ -122,6 +132,7 @@ class SOCKS5ServerFactory(ServerFactory):
         self.registry = SessionRegistry(limits)
         self.accessLog = accessLog
         self.handshakes = TimerQueue(reactor, self.timeouts.handshake)
+        self.throttle = Throttle(reactor, throttling or Throttling())
 
     def sessionEnded(self, session: Session) -> None:
         """

@@ -39,6 +39,7 @@ from twisted_socks5.server.layered import LayeredTransport
 from twisted_socks5.server.request import Request
 from twisted_socks5.server.session import Session, State
 from twisted_socks5.server.stream import ByteStream
+from twisted_socks5.server.throttle import Attempt
 from twisted_socks5.timerqueue import Timer
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class SOCKS5ServerProtocol(Protocol):
 
     _serving: Deferred[None] | None = None
     _authenticator: IAuthenticator | None = None
+    _attempt: Attempt | None = None
     _request: Request | None = None
     _timer: Timer | IDelayedCall | None = None
     _plain: Connection | None = None
@@ -139,18 +141,23 @@ class SOCKS5ServerProtocol(Protocol):
 
         @raise SOCKSError: It is not let in.
         """
+        hasFailed = False
         try:
             answer = authenticator.authenticate(exchange)
             if not isinstance(answer, Authenticated):
                 answer = await answer
             if not isinstance(answer, Authenticated):
                 raise TypeError(f"not Authenticated: {type(answer).__name__}")
-        except (SOCKSError, CancelledError):
+        except (SOCKSError, CancelledError) as error:
+            hasFailed = isinstance(error, AuthenticationFailed)
             raise
         except Exception:
             # Its text may hold what the client sent: a password.
             logDefect(authenticator, "authenticate", Failure(), withText=False)
             raise AuthenticationFailed("the authenticator failed") from None
+        finally:
+            if self._attempt is not None:
+                self._attempt.end(hasFailed)
         self.session.identity = answer.identity
         self.session.logout = answer.logout
         if answer.layer is not None:
@@ -161,6 +168,17 @@ class SOCKS5ServerProtocol(Protocol):
                 self.stream.setLayer(answer.layer)
             except Exception as error:  # what was sent ahead is not good
                 raise StreamEnded(_layerProblem(error)) from None
+
+    async def claim(self, name: bytes) -> None:
+        """
+        The client claims to be somebody, which is about to be checked.
+
+        @raise AuthenticationFailed: There have been too many failures.
+        """
+        if self._attempt is not None:
+            raise RuntimeError("a client claims to be somebody only once")
+        self._attempt = self.factory.throttle.attempt(self.session.client, name)
+        await self._attempt.begin()
 
     def takeDown(self, message: wire.Request) -> Request:
         """

@@ -122,6 +122,7 @@ def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
         limits=settings.limit,
         bind=settings.bind,
         udp=settings.udp,
+        throttling=settings.throttle,
         accessLog=None if accessLog is None else accessLog(),
     )
     factory.commands |= {command.code: command for command in commands}

@@ -40,6 +40,7 @@ class ChallengeResponse:
         (length,) = await exchange.readExactly(1)
         name = await exchange.readExactly(length)
         response = await exchange.readExactly(32)
+        await exchange.claim(name)
         secret = self._secrets.get(name) or os.urandom(32)
         expected = hmac.digest(secret, challenge, "sha256")
         if not hmac.compare_digest(response, expected):

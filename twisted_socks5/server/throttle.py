@@ -1,0 +1,188 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Slowing down who guesses passwords, and refusing who goes on.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from ipaddress import IPv6Network
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from twisted_socks5.addresses import Address, unmapped
+from twisted_socks5.errors import AuthenticationFailed
+from twisted_socks5.observe.escape import escape
+from twisted_socks5.settings import Throttling
+
+_log = Logger(namespace="twisted_socks5.throttle")
+
+_Key = tuple[str, str]
+
+
+@attrs.define
+class _Record:
+    """
+    What is known of an address or a user.
+
+    @ivar failures: How often it has failed.
+    @ivar last: When it did so last, in the reactor's seconds.
+    @ivar busy: How many attempts are being checked now.
+    @ivar waiting: The attempts that wait until fewer are.
+    """
+
+    failures: int = 0
+    last: float = 0.0
+    busy: int = 0
+    waiting: list[Deferred[None]] = attrs.field(factory=list)
+
+
+class Throttle:
+    """
+    Counts the failures of each client address and for each user name.  Success
+    counts for nothing: neither is anybody let in for an address that was good
+    once, nor does who has an account get to guess at others'.
+    """
+
+    def __init__(self, reactor: Any, settings: Throttling) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._records: OrderedDict[_Key, _Record] = OrderedDict()
+
+    def attempt(self, client: Address, name: bytes) -> Attempt:
+        """
+        A client is about to be checked.
+
+        @param name: Whom it claims to be.
+        """
+        keys = [("user", escape(name))]
+        if client.ip is not None:  # all clients of a UNIX socket are one
+            keys.insert(0, ("client", _networkOf(client)))
+        return Attempt(self, keys)
+
+    async def begin(self, key: _Key) -> None:
+        """
+        Wait for leave to check an attempt.  At once there are never more than
+        may still fail before they are slowed, so that many at once learn no more
+        than one after the other.
+
+        @raise AuthenticationFailed: Too many have failed.
+        """
+        settings = self._settings
+        record = self._recordOf(key)
+        while True:
+            if settings.refuseAfter and record.failures >= settings.refuseAfter:
+                raise AuthenticationFailed(f"throttled: {key[0]} has failed too often")
+            if not settings.slowAfter:
+                break
+            if record.busy < max(settings.slowAfter - record.failures, 1):
+                break
+            waiting: Deferred[None] = Deferred(lambda it: record.waiting.remove(it))
+            record.waiting.append(waiting)
+            await waiting
+        self._records[key] = record
+        record.busy += 1
+
+    async def slow(self, keys: list[_Key]) -> None:
+        """
+        Wait, if one of these has failed often.
+        """
+        after = self._settings.slowAfter
+        if after and any(self._records[key].failures >= after for key in keys):
+            await deferLater(self._reactor, self._settings.delay)
+
+    def end(self, key: _Key, hasFailed: bool) -> None:
+        """
+        An attempt that had leave has been checked, or has gone away.
+        """
+        record = self._records[key]
+        record.busy -= 1
+        if hasFailed:
+            self._fail(key, record)
+        if not record.failures and not record.busy:
+            del self._records[key]
+        for waiting in list(record.waiting):
+            if not waiting.called:  # one that went on may have ended another
+                record.waiting.remove(waiting)
+                waiting.callback(None)
+
+    def _fail(self, key: _Key, record: _Record) -> None:
+        settings = self._settings
+        record.failures += 1
+        record.last = self._reactor.seconds()
+        self._records.move_to_end(key)
+        if record.failures == settings.slowAfter:
+            self._tell("slowed", key, record)
+        if record.failures == settings.refuseAfter:
+            self._tell("refused", key, record)
+        for oldest in list(self._records)[: len(self._records) - settings.entries]:
+            if not self._records[oldest].busy:
+                del self._records[oldest]
+
+    def _tell(self, state: str, key: _Key, record: _Record) -> None:
+        kind, name = key
+        _log.warn(
+            "throttle={throttle} {kind}={name} failures={failures} seconds={seconds:g}",
+            throttle=state,
+            kind=kind,
+            name=name,
+            failures=record.failures,
+            seconds=self._settings.memory,
+        )
+
+    def _recordOf(self, key: _Key) -> _Record:
+        """
+        What is known now: who has not failed for a while has not failed.
+        """
+        record = self._records.get(key)
+        if record is None:
+            return _Record()
+        if self._reactor.seconds() - record.last >= self._settings.memory:
+            record.failures = 0
+        return record
+
+
+class Attempt:
+    """
+    One client that is checked.
+    """
+
+    def __init__(self, throttle: Throttle, keys: list[_Key]) -> None:
+        self._throttle = throttle
+        self._keys = keys
+        self._begun: list[_Key] = []
+
+    async def begin(self) -> None:
+        """
+        Wait for leave to check it.
+
+        @raise AuthenticationFailed: There have been too many failures.
+        """
+        for key in self._keys:
+            await self._throttle.begin(key)
+            self._begun.append(key)
+        await self._throttle.slow(self._keys)
+
+    def end(self, hasFailed: bool) -> None:
+        """
+        It was checked, or has gone away; or it had no leave, which counts for
+        nothing.
+        """
+        hasFailed = hasFailed and self._begun == self._keys
+        while self._begun:
+            self._throttle.end(self._begun.pop(), hasFailed)
+
+
+def _networkOf(client: Address) -> str:
+    """
+    A client's IPv4 address, or the IPv6 network that it has for itself.
+    """
+    assert client.ip is not None
+    ip = unmapped(client.ip)
+    return str(ip) if ip.version == 4 else str(IPv6Network((int(ip) >> 64 << 64, 64)))
