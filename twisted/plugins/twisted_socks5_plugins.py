@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from twisted_socks5.authenticators import NoAuthentication
     from twisted_socks5.authenticators.certificate import CertificateAuthenticator
     from twisted_socks5.passwords.checker import HashedPasswordChecker
+    from twisted_socks5.authenticators.gssapi import GSSAPIAuthenticator
     from twisted_socks5.policy import Guard
 
 socks5 = ServiceMaker(
@@ -166,7 +167,67 @@ class HashedPasswordCheckerFactory:
         return make(reactor, *positional, **keyword)
 
 
+@implementer(IPlugin, IAuthenticatorFactory)
+class GSSAPIFactory:
+    """
+    Makes the GSSAPI method.
+    """
+
+    name = "gssapi"
+    help = (
+        "Method 01, strength 20: lets those in who have a Kerberos ticket for this "
+        "service, and protects all that follows (RFC 1961)."
+    )
+    argumentHelp = (
+        "[keytab=FILE][:service=NAME[@HOST]][:minimum=1|2][:clear=asked|always]"
+        "[:nec=yes]"
+    )
+
+    def generate(
+        self,
+        reactor: Any,
+        *,
+        keytab: str | None = None,
+        service: str = "rcmd",
+        minimum: str = "1",
+        clear: str = "never",
+        nec: str = "no",
+    ) -> GSSAPIAuthenticator:
+        """
+        Make it.
+
+        @param keytab: The file with the service's keys.
+        @param service: What clients must have a ticket for.
+        @param minimum: The least level of protection that is agreed on.
+        @param clear: Who is let in without protection.
+        @param nec: Whether levels may be agreed on by bare tokens.
+        @raise ValueError: An argument is wrong, the keys cannot be had, or
+            python-gssapi is not installed.
+        """
+        if minimum not in ("1", "2"):
+            raise ValueError(f"minimum={minimum}: expected 1 or 2")
+        if nec not in ("no", "yes"):
+            raise ValueError(f"nec={nec}: expected yes or no")
+        try:
+            from twisted_socks5.authenticators.gssapi import GSSAPIAuthenticator
+        except ImportError as error:
+            raise ValueError(
+                f"{error}; it needs python-gssapi: pip install twisted-socks5[gssapi]"
+            ) from None
+        from twisted_socks5.wire_gssapi import ProtectionLevel
+
+        return GSSAPIAuthenticator(
+            reactor,
+            keytab,
+            service,
+            minimum=ProtectionLevel(int(minimum)),
+            clear=clear,
+            isNEC=nec == "yes",
+        )
+
+
 certificate = CertificateAuthenticatorFactory()
+gssapi = GSSAPIFactory()
 guard = GuardFactory()
 hashed = HashedPasswordCheckerFactory()
 mutualTLS = MutualTLSParser()
