@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gssapi.exceptions import GSSError
-from gssapi.raw import SecurityContext, unwrap, wrap, wrap_size_limit
+from gssapi import SecurityContext
+from gssapi.raw.misc import GSSError
 from zope.interface import implementer
 
 from twisted_socks5.errors import GeneralFailure, MalformedMessage, StreamEnded
@@ -43,7 +43,7 @@ class GSSAPIProtection:
         """
         self._context = context
         self._isConfidential = level is ProtectionLevel.CONFIDENTIALITY
-        self._most = wrap_size_limit(context, LONGEST_TOKEN, self._isConfidential)
+        self._most = context.get_wrap_size_limit(LONGEST_TOKEN, self._isConfidential)
         self._buffer = bytearray()
         self._hasFailed = False
 
@@ -58,7 +58,7 @@ class GSSAPIProtection:
         )
 
     def _protect(self, data: bytes) -> bytes:
-        token = wrap(self._context, data, self._isConfidential).message
+        token = self._context.wrap(data, self._isConfidential).message
         return TokenMessage(TokenType.DATA, token).encode()
 
     def unwrap(self, data: bytes) -> Iterator[bytes]:
@@ -84,7 +84,7 @@ class GSSAPIProtection:
             raise
 
     def _open(self, token: bytes) -> bytes:
-        opened = unwrap(self._context, token)
+        opened = self._context.unwrap(token)
         if self._isConfidential and not opened.encrypted:
             raise MalformedMessage("a token that is not confidential")
         return opened.message

@@ -10,15 +10,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from gssapi import Credentials, Name, NameType, RequirementFlag
-from gssapi.exceptions import GSSError
-from gssapi.raw import (
-    SecurityContext,
-    accept_sec_context,
-    display_name,
-    unwrap,
-    wrap,
-)
+from gssapi import Credentials, Name, NameType, RequirementFlag, SecurityContext, raw
+from gssapi.raw.misc import GSSError
 from gssapi.raw.named_tuples import AcceptSecContextResult
 from twisted.application.service import Service
 from twisted.internet.threads import deferToThreadPool
@@ -130,14 +123,15 @@ class GSSAPIAuthenticator(Service):
         @raise AuthenticationFailed: The client is not let in.
         """
         accepted = await self._establish(exchange)
-        raw = display_name(accepted.initiator_name, False).name
-        level = await self._agree(exchange, accepted)
+        name = _nameOf(accepted)
+        context = SecurityContext(base=accepted.context)
+        level = await self._agree(exchange, context, accepted.flags)
         identity = Identity(
-            raw.decode("utf-8", "backslashreplace"), raw, method=self.method
+            name.decode("utf-8", "backslashreplace"), name, method=self.method
         )
         layer = None
         if level is not ProtectionLevel.CLEAR:
-            layer = GSSAPIProtection(accepted.context, level)
+            layer = GSSAPIProtection(context, level)
         return Authenticated(identity, layer)
 
     async def _establish(self, exchange: IExchange) -> AcceptSecContextResult:
@@ -155,9 +149,6 @@ class GSSAPIAuthenticator(Service):
                 self._reactor, self._threads, self._accept, message.token, context
             )
             context = accepted.context
-            if not accepted.more_steps:
-                if RequirementFlag.anonymity in accepted.flags:
-                    raise AuthenticationFailed("an anonymous ticket")
             # With an empty token if the mechanism has none.
             answer = TokenMessage(TokenType.CONTEXT, accepted.token or b"")
             exchange.write(answer.encode())
@@ -166,33 +157,32 @@ class GSSAPIAuthenticator(Service):
         raise AuthenticationFailed("too many tokens")
 
     def _accept(
-        self, token: bytes, context: SecurityContext | None
+        self, token: bytes, context: raw.SecurityContext | None
     ) -> AcceptSecContextResult:
         """
         Take the client's next token, in a thread.
         """
         try:
-            return accept_sec_context(token, self._credentials, context)
+            return raw.accept_sec_context(token, self._credentials, context)
         except GSSError as error:
             # The library keeps the text for this thread only.
             raise AuthenticationFailed(f"no context: {_explain(error)}") from None
 
     async def _agree(
-        self, exchange: IExchange, accepted: AcceptSecContextResult
+        self, exchange: IExchange, context: SecurityContext, flags: Any
     ) -> ProtectionLevel:
         """
         Agree on a protection level (section 4).
         """
-        context = accepted.context
         token = (await exchange.readMessage(_readLevelToken)).token
         # An octet by itself is no token of any mechanism.
         isNEC = self._isNEC and len(token) == 1
         try:
-            asked = token if isNEC else unwrap(context, token).message
-            level = self._choose(asked, accepted.flags)
+            asked = token if isNEC else context.unwrap(token).message
+            level = self._choose(asked, flags)
             answer = bytes((level,))
             if not isNEC:
-                answer = wrap(context, answer, False).message
+                answer = context.wrap(answer, False).message
         except GSSError as error:
             raise AuthenticationFailed(f"no level: {_explain(error)}") from None
         exchange.write(TokenMessage(TokenType.LEVEL, answer).encode())
@@ -229,7 +219,7 @@ def _acquire(keytab: str | None, service: str) -> Credentials:
 
     @raise ValueError: They cannot be had; the text says why.
     """
-    store = None
+    store: dict[bytes | str, bytes | str] | None = None
     if keytab is not None:
         try:
             with open(keytab, "rb"):
@@ -243,6 +233,20 @@ def _acquire(keytab: str | None, service: str) -> Credentials:
     except GSSError as error:
         where = "the default keytab" if keytab is None else f"keytab {keytab}"
         raise ValueError(f"{where}: {_explain(error)}") from None
+
+
+def _nameOf(accepted: AcceptSecContextResult) -> bytes:
+    """
+    Who the client is.
+
+    @raise AuthenticationFailed: It does not tell: there are tickets for anybody
+        (RFC 8062).
+    """
+    flags: Any = accepted.flags
+    name, kind = raw.display_name(accepted.initiator_name, True)
+    if kind == NameType.anonymous or RequirementFlag.anonymity in flags:
+        raise AuthenticationFailed("an anonymous ticket")
+    return name
 
 
 def _explain(error: GSSError) -> str:
