@@ -488,10 +488,13 @@ class SOCKS5ServerProtocol(Protocol):
 
     def _layerFailed(self, error: Exception) -> None:
         self.session.reason = _layerProblem(error)
-        if self.session.tunnel is not None:
-            self.session.tunnel.abort()
-        else:
+        if self.session.tunnel is None:
             self.close()
+            return
+        # What came before was good: the destination gets it, and nothing else.
+        self.stream.connectionLost(Failure(ConnectionDone()))
+        self.stream.discard()
+        self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """

@@ -242,5 +242,6 @@ class ByteStream:
         Drop what was not read, and from here on whatever comes.
         """
         self._receiver = _Nobody()
+        self._layer = None
         self._buffer = bytearray()
         self._resume()
