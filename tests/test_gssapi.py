@@ -13,7 +13,9 @@ import random
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +32,6 @@ from tests.conversation import (
 )
 from tests.kdc import KDC, program
 from tests.rfc1961 import CONTEXT, DATA, LEVEL, UNORDERED, Client, frame, initiator
-from tests.test_docs import website
 from tests.test_start import refused
 
 if TYPE_CHECKING:
@@ -124,15 +125,15 @@ def test_context(
     Where the mechanism has no token for the client, an empty one is sent.
     """
     server = start(realm.option())
-    client = realm.client(server, **({} if isMutual else {"flags": ()}))
+    client = realm.client(server, **({} if isMutual else {"flags": UNORDERED[1:]}))
     (token,) = client.establish()
     assert bool(token) is isMutual
     client.agree(1)
     client.send(connectTo(listener.getsockname()[1]))
     assert client.read(2) == b"\x05\x00"
+    listener.accept()[0].close()
     client.connection.close()
-    server.waitForLog('reason="client closed"')
-    assert "user=alice@SOCKS.TEST command=CONNECT" in server.output()
+    server.waitForLog("user=alice@SOCKS.TEST command=CONNECT")
 
 
 def test_ticketForAnotherService(start: Callable[..., Server], realm: Realm) -> None:
@@ -445,8 +446,6 @@ def test_flippedAnywhere(
     Whichever octet of a token is not as it was.
     """
     server = start(realm.option())
-    size = len(realm.client(server).connection.recv(0)) or 0
-    assert size == 0
     offset = 0
     while True:
         client, destination = realm.tunnel(server, listener, level)
@@ -645,7 +644,6 @@ curl, body = pycurl.Curl(), BytesIO()
 curl.setopt(pycurl.URL, url)
 curl.setopt(pycurl.PROXY, f"socks5h://{proxy}")
 curl.setopt(pycurl.NOPROXY, "")
-curl.setopt(pycurl.SOCKS5_AUTH, pycurl.HTTPAUTH_GSSNEGOTIATE)
 curl.setopt(pycurl.SOCKS5_GSSAPI_NEC, isNEC == "yes")
 curl.setopt(pycurl.WRITEDATA, body)
 curl.setopt(pycurl.TIMEOUT, 20)
@@ -655,6 +653,28 @@ except pycurl.error as error:
     sys.exit(f"failed: {error}")
 sys.stdout.buffer.write(body.getvalue())
 """
+
+
+class Page(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"a page")
+
+    def log_message(self, *arguments: object) -> None: ...
+
+
+@pytest.fixture
+def website() -> Iterator[str]:
+    """
+    The URL of a page.
+    """
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://localhost:{server.server_port}/"
+        server.shutdown()
+        thread.join()
 
 
 def curl(server: Server, realm: Realm, url: str, isNEC: bool) -> str:
@@ -685,16 +705,15 @@ def curl(server: Server, realm: Realm, url: str, isNEC: bool) -> str:
 def test_curl(
     start: Callable[..., Server],
     realm: Realm,
-    website: int,
+    website: str,
     isNEC: bool,
 ) -> None:
     """
     It goes on only without protection.
     """
     nec = ":nec=yes" if isNEC else ""
-    url = f"http://localhost:{website}/"
     server = start(realm.option(f":clear=always{nec}"))
-    assert curl(server, realm, url, isNEC) == "<title>An example</title>"
+    assert curl(server, realm, website, isNEC) == "a page"
     server.waitForLog("user=alice@SOCKS.TEST command=CONNECT")
     strict = start(realm.option(nec))
-    assert "failed: " in curl(strict, realm, url, isNEC)
+    assert "failed: " in curl(strict, realm, website, isNEC)
