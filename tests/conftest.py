@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kdc import Realm
+
 # To what is no terminal it would log in JSON.
 TWIST = ("-m", "twisted", "--log-format=text", "socks5")
 
@@ -161,6 +163,19 @@ def startEach(
     Starts servers with each of the relays in turn.
     """
     return partial(start, "--relay", request.param)
+
+
+@pytest.fixture(scope="module")
+def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Realm]:
+    """
+    A Kerberos realm, known to this process and those that it starts.
+    """
+    served = Realm(tmp_path_factory.mktemp("kdc"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in served.environment.items():
+            patch.setenv(name, value)
+        yield served
+    served.stop()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-REALM = "SOCKS.TEST"
+NAME = "SOCKS.TEST"
 PASSWORD = "correct horse"
 PROGRAMS = ("krb5kdc", "kdb5_util", "kadmin.local", "kinit")
 
@@ -62,12 +62,17 @@ def program(name: str) -> str:
     return found
 
 
-class KDC:
+class Realm:
     """
-    A realm that is being served.
+    A realm that is being served, with a proxy, another service, and a user.
 
     @ivar environment: What programs need to know of it.
+    @ivar keytab: A file with the services' keys.
+    @ivar tickets: A file with the user's tickets.
     """
+
+    keytab: Path
+    tickets: Path
 
     def __init__(self, folder: Path) -> None:
         for name in PROGRAMS:
@@ -75,7 +80,7 @@ class KDC:
         self.folder = folder
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
-        places = {"realm": REALM, "folder": folder, "port": self.port}
+        places = {"realm": NAME, "folder": folder, "port": self.port}
         (folder / "krb5.conf").write_text(_KRB5_CONF.format(**places))
         (folder / "kdc.conf").write_text(_KDC_CONF.format(**places))
         self.environment = {
@@ -85,7 +90,7 @@ class KDC:
             "KRB5_KTNAME": f"FILE:{folder}/nothing.keytab",
             "KRB5CCNAME": f"FILE:{folder}/nobody.ccache",
         }
-        self.run("kdb5_util", "create", "-s", "-r", REALM, "-P", "master")
+        self.run("kdb5_util", "create", "-s", "-r", NAME, "-P", "master")
         with open(folder / "log", "wb") as log:
             self.process = subprocess.Popen(
                 [program("krb5kdc"), "-n", "-P", f"{folder}/pid"],
@@ -98,10 +103,13 @@ class KDC:
             assert self.process.poll() is None, (folder / "log").read_text()
             try:
                 socket.create_connection(("127.0.0.1", self.port), 5).close()
-                return
+                break
             except ConnectionRefusedError:
                 assert time.monotonic() < end
                 time.sleep(0.05)  # another process: there is nothing to wait for
+
+        self.keytab = self.newKeytab("rcmd/localhost", "host/localhost")
+        self.tickets = self.newUser("alice")
 
     def run(self, name: str, *arguments: str, entered: str = "") -> None:
         """
@@ -121,9 +129,9 @@ class KDC:
         """
         Change the realm.
         """
-        self.run("kadmin.local", "-r", REALM, "-q", query)
+        self.run("kadmin.local", "-r", NAME, "-q", query)
 
-    def keytab(self, *principals: str) -> Path:
+    def newKeytab(self, *principals: str) -> Path:
         """
         Make principals of services.
 
@@ -135,7 +143,7 @@ class KDC:
             self.admin(f"ktadd -k {path} {principal}")
         return path
 
-    def tickets(self, user: str) -> Path:
+    def newUser(self, user: str) -> Path:
         """
         Make a user, and log in.
 

@@ -30,58 +30,41 @@ from tests.conversation import (
     sending,
     sendUntilBlocked,
 )
-from tests.kdc import KDC, program
+from tests.kdc import program
 from tests.rfc1961 import CONTEXT, DATA, LEVEL, UNORDERED, Client, frame, initiator
 from tests.test_start import refused
 
 if TYPE_CHECKING:
     from tests.conftest import Server
+    from tests.kdc import Realm
 
 MIB = 1024 * 1024
 REFUSED = b"\x01\xff"
 
 
-class Realm:
+def option(realm: Realm, more: str = "") -> str:
+    return f"--authenticator=gssapi:keytab={realm.keytab}{more}"
+
+
+def connect(server: Server, realm: Realm, **different: Any) -> Client:
+    return Client(server.connect(), initiator(realm.tickets, **different))
+
+
+def tunnel(
+    server: Server, realm: Realm, listener: socket.socket, level: int = 2
+) -> tuple[Client, socket.socket]:
     """
-    A realm with a proxy, another service, and a user.
+    A client and the destination that it has been connected to.
     """
-
-    def __init__(self, kdc: KDC) -> None:
-        self.kdc = kdc
-        self.keytab = kdc.keytab("rcmd/localhost", "host/localhost")
-        self.tickets = kdc.tickets("alice")
-
-    def option(self, more: str = "") -> str:
-        return f"--authenticator=gssapi:keytab={self.keytab}{more}"
-
-    def client(self, server: Server, **different: Any) -> Client:
-        return Client(server.connect(), initiator(self.tickets, **different))
-
-    def tunnel(
-        self, server: Server, listener: socket.socket, level: int = 2
-    ) -> tuple[Client, socket.socket]:
-        """
-        A client and the destination that it has been connected to.
-        """
-        client = self.client(server)
-        client.establish()
-        assert client.agree(level) == level
-        client.send(connectTo(listener.getsockname()[1]))
-        destination, peer = listener.accept()
-        destination.settimeout(10)
-        bound = socket.inet_aton(peer[0]) + peer[1].to_bytes(2, "big")
-        assert client.read(10) == b"\x05\x00\x00\x01" + bound
-        return client, destination
-
-
-@pytest.fixture(scope="module")
-def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Realm]:
-    kdc = KDC(tmp_path_factory.mktemp("kdc"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in kdc.environment.items():
-            patch.setenv(name, value)
-        yield Realm(kdc)
-    kdc.stop()
+    client = connect(server, realm)
+    client.establish()
+    assert client.agree(level) == level
+    client.send(connectTo(listener.getsockname()[1]))
+    destination, peer = listener.accept()
+    destination.settimeout(10)
+    bound = socket.inet_aton(peer[0]) + peer[1].to_bytes(2, "big")
+    assert client.read(10) == b"\x05\x00\x00\x01" + bound
+    return client, destination
 
 
 def assertRefused(connection: socket.socket) -> None:
@@ -106,7 +89,7 @@ def assertRefused(connection: socket.socket) -> None:
     ids=lambda message: message[:6].hex(),
 )
 def test_noContext(start: Callable[..., Server], realm: Realm, message: bytes) -> None:
-    server = start(realm.option())
+    server = start(option(realm))
     with server.connect() as client:
         client.sendall(b"\x05\x01\x01")
         assert readExactly(client, 2) == b"\x05\x01"
@@ -124,8 +107,8 @@ def test_context(
     """
     Where the mechanism has no token for the client, an empty one is sent.
     """
-    server = start(realm.option())
-    client = realm.client(server, **({} if isMutual else {"flags": UNORDERED[1:]}))
+    server = start(option(realm))
+    client = connect(server, realm, **({} if isMutual else {"flags": UNORDERED[1:]}))
     (token,) = client.establish()
     assert bool(token) is isMutual
     client.agree(1)
@@ -137,8 +120,8 @@ def test_context(
 
 
 def test_ticketForAnotherService(start: Callable[..., Server], realm: Realm) -> None:
-    server = start(realm.option())
-    client = realm.client(server, service="host@localhost")
+    server = start(option(realm))
+    client = connect(server, realm, service="host@localhost")
     with client.connection as connection:
         connection.sendall(b"\x05\x01\x01" + frame(CONTEXT, client.context.step()))
         assert readExactly(connection, 2) == b"\x05\x01"
@@ -147,8 +130,8 @@ def test_ticketForAnotherService(start: Callable[..., Server], realm: Realm) -> 
 
 
 def test_anotherServiceOnRequest(start: Callable[..., Server], realm: Realm) -> None:
-    server = start(realm.option(":service=host@localhost"))
-    client = realm.client(server, service="host@localhost")
+    server = start(option(realm, ":service=host@localhost"))
+    client = connect(server, realm, service="host@localhost")
     client.establish()
     assert client.agree(2) == 2
     client.connection.close()
@@ -158,8 +141,8 @@ def test_sameTokenAgain(start: Callable[..., Server], realm: Realm) -> None:
     """
     Who has overheard one gains nothing.
     """
-    server = start(realm.option())
-    client = realm.client(server)
+    server = start(option(realm))
+    client = connect(server, realm)
     token = client.context.step()
     ahead = b"\x05\x01\x01" + frame(CONTEXT, token)
     with client.connection as first, server.connect() as second:
@@ -174,22 +157,22 @@ def test_newKeyInTheKeytab(start: Callable[..., Server], realm: Realm) -> None:
     """
     It needs no restart.
     """
-    keytab = realm.kdc.keytab("rcmd/changing")
+    keytab = realm.newKeytab("rcmd/changing")
     server = start(f"--authenticator=gssapi:keytab={keytab}")
-    realm.kdc.admin(f"ktadd -k {keytab} rcmd/changing")
-    client = realm.client(server, service="rcmd@changing")
+    realm.admin(f"ktadd -k {keytab} rcmd/changing")
+    client = connect(server, realm, service="rcmd@changing")
     client.establish()
     assert client.agree(2) == 2
     client.connection.close()
 
 
 def test_methods(start: Callable[..., Server], realm: Realm) -> None:
-    only = start(realm.option())
+    only = start(option(realm))
     for offered, chosen in ((b"\x02\x00\x01", 0x01), (b"\x01\x00", 0xFF)):
         with only.connect() as client:
             client.sendall(b"\x05" + offered)
             assert readExactly(client, 2) == bytes((5, chosen))
-    both = start(realm.option(), "--auth", "memory:user:password")
+    both = start(option(realm), "--auth", "memory:user:password")
     for offered, chosen in ((b"\x03\x00\x02\x01", 0x01), (b"\x02\x00\x02", 0x02)):
         with both.connect() as client:
             client.sendall(b"\x05" + offered)
@@ -197,8 +180,8 @@ def test_methods(start: Callable[..., Server], realm: Realm) -> None:
 
 
 def test_manyAtOnce(start: Callable[..., Server], realm: Realm) -> None:
-    server = start(realm.option())
-    clients = [realm.client(server) for _ in range(40)]
+    server = start(option(realm))
+    clients = [connect(server, realm) for _ in range(40)]
     for client in clients:
         first = frame(CONTEXT, client.context.step())
         client.connection.sendall(b"\x05\x01\x01" + first)
@@ -222,8 +205,8 @@ def test_level(
     asked: int,
     answered: int,
 ) -> None:
-    server = start(realm.option(f":minimum={minimum}"))
-    client = realm.client(server)
+    server = start(option(realm, f":minimum={minimum}"))
+    client = connect(server, realm)
     client.establish()
     assert client.agree(asked) == answered
     client.connection.close()
@@ -234,8 +217,8 @@ def test_noLevel(start: Callable[..., Server], realm: Realm) -> None:
     Neither one that does not exist, nor bytes that are not protected, nor
     those of another context.
     """
-    server = start(realm.option())
-    other = realm.client(server)
+    server = start(option(realm))
+    other = connect(server, realm)
     other.establish()
     for message in (
         lambda client: client.levelToken(4),
@@ -246,7 +229,7 @@ def test_noLevel(start: Callable[..., Server], realm: Realm) -> None:
         lambda client: other.levelToken(1),
         lambda client: frame(CONTEXT, client.context.wrap(b"\x01", False).message),
     ):
-        client = realm.client(server)
+        client = connect(server, realm)
         client.establish()
         client.connection.sendall(message(client))
         assertRefused(client.connection)
@@ -265,8 +248,8 @@ def test_unprotectedAgreement(
     """
     NEC's variant: the level itself is bare, what follows is not.
     """
-    server = start(realm.option(":nec=yes"))
-    client = realm.client(server)
+    server = start(option(realm, ":nec=yes"))
+    client = connect(server, realm)
     client.establish()
     client.connection.sendall(frame(LEVEL, bytes((asked,))))
     expected = frame(LEVEL, bytes((answered,)))
@@ -275,7 +258,7 @@ def test_unprotectedAgreement(
     client.send(connectTo(listener.getsockname()[1]))
     assert client.read(2) == b"\x05\x00"
     client.connection.close()
-    again = realm.client(server)  # who does as the RFC says is served too
+    again = connect(server, realm)  # who does as the RFC says is served too
     again.establish()
     assert again.agree(2) == 2
     again.connection.close()
@@ -293,8 +276,8 @@ def test_clear(
     asked: int,
     answered: int,
 ) -> None:
-    server = start(realm.option(f":clear={clear}"))
-    client = realm.client(server)
+    server = start(option(realm, f":clear={clear}"))
+    client = connect(server, realm)
     client.establish()
     assert client.agree(asked) == answered
     client.send(connectTo(listener.getsockname()[1]))
@@ -315,7 +298,7 @@ def test_muchInManyTokens(
     """
     In tokens of all sizes, and segments that begin and end anywhere in them.
     """
-    client, destination = realm.tunnel(start(realm.option()), listener, level)
+    client, destination = tunnel(start(option(realm)), realm, listener, level)
     payload = pattern(level, MIB)
     choice = random.Random(level)
     tokens, rest = b"", payload
@@ -357,7 +340,7 @@ def test_sentAhead(
     A client that knows what it will get has its request and payload arrive
     together with the level that it asks for, and then ends.
     """
-    client = realm.client(start(realm.option()))
+    client = connect(start(option(realm)), realm)
     client.establish()
     client.level = level
     ahead = client.levelToken(level)
@@ -380,7 +363,7 @@ def test_sentAhead(
 
 
 def test_refusalIsProtected(start: Callable[..., Server], realm: Realm) -> None:
-    client = realm.client(start(realm.option()))
+    client = connect(start(option(realm)), realm)
     client.establish()
     client.agree(2)
     client.send(b"\x05\xf0\x00\x01\x7f\x00\x00\x01\x00\x50")
@@ -416,8 +399,8 @@ def test_tokenThatIsNotGood(
     """
     What came before it is delivered, and nothing after it.
     """
-    server = start(realm.option())
-    client, destination = realm.tunnel(server, listener)
+    server = start(option(realm))
+    client, destination = tunnel(server, realm, listener)
     with client.connection as connection, destination:
         before = client.protect(b"before")
         bad = spoil(client)
@@ -445,10 +428,10 @@ def test_flippedAnywhere(
     """
     Whichever octet of a token is not as it was.
     """
-    server = start(realm.option())
+    server = start(option(realm))
     offset = 0
     while True:
-        client, destination = realm.tunnel(server, listener, level)
+        client, destination = tunnel(server, realm, listener, level)
         with client.connection as connection, destination:
             token = bytearray(client.protect(b"payload"))
             if offset == len(token):
@@ -462,8 +445,8 @@ def test_flippedAnywhere(
 def test_endAmidAToken(
     start: Callable[..., Server], realm: Realm, listener: socket.socket
 ) -> None:
-    server = start(realm.option())
-    client, destination = realm.tunnel(server, listener)
+    server = start(option(realm))
+    client, destination = tunnel(server, realm, listener)
     with client.connection as connection, destination:
         connection.sendall(client.protect(b"whole") + client.protect(b"half")[:-1])
         connection.shutdown(socket.SHUT_WR)
@@ -478,7 +461,7 @@ def test_reorderedWithoutDetection(
     A client that does not ask for detection of order gets none; a token that
     comes twice is noticed all the same.
     """
-    client = realm.client(start(realm.option()), flags=UNORDERED)
+    client = connect(start(option(realm)), realm, flags=UNORDERED)
     client.establish()
     client.agree(2)
     client.send(connectTo(listener.getsockname()[1]))
@@ -493,8 +476,8 @@ def test_reorderedWithoutDetection(
 def test_halfClose(
     start: Callable[..., Server], realm: Realm, listener: socket.socket
 ) -> None:
-    server = start(realm.option())
-    client, destination = realm.tunnel(server, listener)
+    server = start(option(realm))
+    client, destination = tunnel(server, realm, listener)
     with client.connection as connection, destination:
         client.send(b"question")
         connection.shutdown(socket.SHUT_WR)
@@ -502,7 +485,7 @@ def test_halfClose(
         destination.sendall(b"answer")
         destination.close()
         assert client.readAll() == b"answer"
-    client, destination = realm.tunnel(server, listener)
+    client, destination = tunnel(server, realm, listener)
     with client.connection as connection, destination:
         destination.sendall(b"question")
         destination.shutdown(socket.SHUT_WR)
@@ -523,8 +506,8 @@ def test_readerThatDoesNotRead(
     Its peer is held up, with the proxy's memory as it was; when it reads at
     last, everything comes.
     """
-    server = start(realm.option())
-    client, destination = realm.tunnel(server, listener)
+    server = start(option(realm))
+    client, destination = tunnel(server, realm, listener)
     block = pattern("block", 60000)
     payload = block * 500
     if toClient:
@@ -585,7 +568,7 @@ def test_keytabIsUnreadable(realm: Realm, tmp_path: Path) -> None:
 
 def test_keytabWithoutThePrincipal(realm: Realm, tmp_path: Path) -> None:
     for service in ("socks", "rcmd@elsewhere"):
-        line = refusedWith(realm.option(f":service={service}"))
+        line = refusedWith(option(realm, f":service={service}"))
         assert f"keytab {realm.keytab}: No key table entry found matching" in line
         assert service.replace("@", "/") in line
     garbage = tmp_path / "garbage"
@@ -606,7 +589,7 @@ def test_keytabWithoutThePrincipal(realm: Realm, tmp_path: Path) -> None:
     ],
 )
 def test_wrongArgument(realm: Realm, arguments: str, expected: str) -> None:
-    assert expected in refusedWith(realm.option(arguments))
+    assert expected in refusedWith(option(realm, arguments))
 
 
 def test_libraryIsMissing(realm: Realm) -> None:
@@ -618,7 +601,7 @@ def test_libraryIsMissing(realm: Realm) -> None:
         "from twisted.application.twist._twist import Twist; Twist.main()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", without, "socks5", realm.option()],
+        [sys.executable, "-c", without, "socks5", option(realm)],
         capture_output=True,
         text=True,
         timeout=30,
@@ -712,8 +695,8 @@ def test_curl(
     It goes on only without protection.
     """
     nec = ":nec=yes" if isNEC else ""
-    server = start(realm.option(f":clear=always{nec}"))
+    server = start(option(realm, f":clear=always{nec}"))
     assert curl(server, realm, website, isNEC) == "a page"
     server.waitForLog("user=alice@SOCKS.TEST command=CONNECT")
-    strict = start(realm.option(nec))
+    strict = start(option(realm, nec))
     assert "failed: " in curl(strict, realm, website, isNEC)
