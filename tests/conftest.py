@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kdc import Realm
+from tests.kdc import Realm, served
 
 # To what is no terminal it would log in JSON.
 TWIST = ("-m", "twisted", "--log-format=text", "socks5")
@@ -170,12 +170,7 @@ def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Realm]:
     """
     A Kerberos realm, known to this process and those that it starts.
     """
-    served = Realm(tmp_path_factory.mktemp("kdc"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in served.environment.items():
-            patch.setenv(name, value)
-        yield served
-    served.stop()
+    yield from served(Realm(tmp_path_factory.mktemp("kdc")))
 
 
 @pytest.fixture

@@ -13,7 +13,9 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -62,17 +64,12 @@ def program(name: str) -> str:
     return found
 
 
-class Realm:
+class KDC:
     """
-    A realm that is being served, with a proxy, another service, and a user.
+    A realm that is being served.
 
     @ivar environment: What programs need to know of it.
-    @ivar keytab: A file with the services' keys.
-    @ivar tickets: A file with the user's tickets.
     """
-
-    keytab: Path
-    tickets: Path
 
     def __init__(self, folder: Path) -> None:
         for name in PROGRAMS:
@@ -107,9 +104,6 @@ class Realm:
             except ConnectionRefusedError:
                 assert time.monotonic() < end
                 time.sleep(0.05)  # another process: there is nothing to wait for
-
-        self.keytab = self.newKeytab("rcmd/localhost", "host/localhost")
-        self.tickets = self.newUser("alice")
 
     def run(self, name: str, *arguments: str, entered: str = "") -> None:
         """
@@ -160,3 +154,31 @@ class Realm:
         """
         self.process.terminate()
         self.process.wait(10)
+
+
+class Realm(KDC):
+    """
+    A realm with a proxy, another service, and a user.
+
+    @ivar keytab: A file with the services' keys.
+    @ivar tickets: A file with the user's tickets.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.keytab = self.newKeytab("rcmd/localhost", "host/localhost")
+        self.tickets = self.newUser("alice")
+
+
+AnyKDC = TypeVar("AnyKDC", bound=KDC)
+
+
+def served(kdc: AnyKDC) -> Iterator[AnyKDC]:
+    """
+    For fixtures: this process and those that it starts know of it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in kdc.environment.items():
+            patch.setenv(name, value)
+        yield kdc
+    kdc.stop()
