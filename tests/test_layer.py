@@ -117,3 +117,14 @@ def test_whatIsNotGoodEndsIt(events: Any, isAhead: bool) -> None:
     assert conversation.transport.disconnecting
     assert conversation.protocol.session.reason == "protection failed: ValueError"
     assert errors(events) == []
+
+
+def test_afterTheEndNothingMatters(events: Any) -> None:
+    """
+    What comes once the client has its last reply is dropped as it is.
+    """
+    conversation = Conversation()
+    conversation.protocol.dataReceived(GREET + flip(UNKNOWN_COMMAND))
+    conversation.protocol.dataReceived(b"\x00")
+    assert conversation.protocol.session.reason == "no command f0"
+    assert errors(events) == []

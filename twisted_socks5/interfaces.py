@@ -101,7 +101,7 @@ class IAuthenticator(Interface):
     method: int = Attribute("The METHOD octet, 00 to FE.")
     strength: int = Attribute(
         "The higher, the rather chosen among the methods that the client "
-        "offers.  Ours: none 0, username 10, certificate 40."
+        "offers.  Ours: none 0, username 10, gssapi 20, certificate 40."
     )
     failureReply: bytes = Attribute(
         "What a client is sent last when L{authenticate} raises, or runs out "
@@ -153,6 +153,8 @@ class IStreamLayer(Interface):
     def wrapDatagram(data: bytes) -> bytes:
         """
         What goes on the wire for one whole datagram, header included.
+
+        @raise SOCKSError: It is too long to be protected, and is to be dropped.
         """
 
     def unwrapDatagram(data: bytes) -> bytes:
