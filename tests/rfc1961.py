@@ -26,6 +26,8 @@ except ImportError as error:
 
 CONTEXT, LEVEL, DATA = 1, 2, 3
 SEQUENCE = gssapi.RequirementFlag.out_of_sequence_detection
+KERBEROS = gssapi.MechType.kerberos
+SPNEGO = gssapi.OID.from_int_seq("1.3.6.1.5.5.2")
 FLAGS = (
     gssapi.RequirementFlag.mutual_authentication,
     gssapi.RequirementFlag.replay_detection,
@@ -45,7 +47,10 @@ def readFrame(connection: socket.socket, kind: int) -> bytes:
 
 
 def initiator(
-    tickets: Path, service: str = "rcmd@localhost", flags: Any = FLAGS
+    tickets: Path,
+    service: str = "rcmd@localhost",
+    flags: Any = FLAGS,
+    mech: Any = KERBEROS,
 ) -> Any:
     """
     A context that a client with these tickets is about to establish.
@@ -53,7 +58,7 @@ def initiator(
     return gssapi.SecurityContext(
         name=gssapi.Name(service, gssapi.NameType.hostbased_service),
         creds=gssapi.Credentials(usage="initiate", store={"ccache": f"FILE:{tickets}"}),
-        mech=gssapi.MechType.kerberos,
+        mech=mech,
         flags=flags,
         usage="initiate",
     )

@@ -31,7 +31,16 @@ from tests.conversation import (
     sendUntilBlocked,
 )
 from tests.kdc import program
-from tests.rfc1961 import CONTEXT, DATA, LEVEL, UNORDERED, Client, frame, initiator
+from tests.rfc1961 import (
+    CONTEXT,
+    DATA,
+    LEVEL,
+    SPNEGO,
+    UNORDERED,
+    Client,
+    frame,
+    initiator,
+)
 from tests.test_start import refused
 
 if TYPE_CHECKING:
@@ -117,6 +126,16 @@ def test_context(
     listener.accept()[0].close()
     client.connection.close()
     server.waitForLog("user=alice@SOCKS.TEST command=CONNECT")
+
+
+def test_negotiatedMechanism(start: Callable[..., Server], realm: Realm) -> None:
+    """
+    By SPNEGO (RFC 4178).
+    """
+    client = connect(start(option(realm)), realm, mech=SPNEGO)
+    client.establish()
+    assert client.agree(2) == 2
+    client.connection.close()
 
 
 def test_ticketForAnotherService(start: Callable[..., Server], realm: Realm) -> None:

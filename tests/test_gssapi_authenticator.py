@@ -123,14 +123,25 @@ async def test_whoItIs(realm: Realm, make: Callable[..., GSSAPIAuthenticator]) -
     assert answer.layer is not None
 
 
-def test_onlyWhileItRuns(realm: Realm) -> None:
+@inReactor
+async def test_onlyWhileItRuns(realm: Realm) -> None:
+    """
+    When it has stopped, its threads have ended.
+    """
     one = GSSAPIAuthenticator(reactor, str(realm.keytab))
-    exchange = Exchange(b"")
+    exchange = Exchange(client(realm))
     assert not one.isAvailable(exchange)
     one.startService()
     assert one.isAvailable(exchange)
+    await one.authenticate(exchange)
+    assert "gssapi" in threadNames()
     one.stopService()
     assert not one.isAvailable(exchange)
+    assert "gssapi" not in threadNames()
+
+
+def threadNames() -> str:
+    return " ".join(thread.name for thread in threading.enumerate())
 
 
 @inReactor

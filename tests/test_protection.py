@@ -144,6 +144,18 @@ def test_moreThanWasAgreedOnIsGood(realm: Realm) -> None:
     assert list(layer.unwrap(frame(DATA, token))) == [b"secret"]
 
 
+def test_emptyToken(realm: Realm) -> None:
+    """
+    It is good, and has nothing to deliver.
+    """
+    client, server = contexts(realm)
+    layer = GSSAPIProtection(server, ProtectionLevel.CONFIDENTIALITY)
+    wire = b"".join(
+        frame(DATA, client.wrap(each, True).message) for each in (b"", b"x")
+    )
+    assert list(layer.unwrap(wire)) == [b"x"]
+
+
 def test_nothingAfterWhatIsNotGood(realm: Realm) -> None:
     one, other = layers(realm, LEVELS[1])
     first, second, third = (one.wrap(each) for each in (b"1", b"2", b"3"))
