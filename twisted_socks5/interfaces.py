@@ -154,7 +154,8 @@ class IStreamLayer(Interface):
         """
         What goes on the wire for one whole datagram, header included.
 
-        @raise SOCKSError: It is too long to be protected, and is to be dropped.
+        @raise OSError: C{EMSGSIZE}: it is too long to be protected, and is to
+            be dropped.
         """
 
     def unwrapDatagram(data: bytes) -> bytes:

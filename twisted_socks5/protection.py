@@ -9,12 +9,13 @@ GSSAPI's protection of everything after the authentication (RFC 1961, section
 from __future__ import annotations
 
 from collections.abc import Iterator
+from errno import EMSGSIZE
 
 from gssapi import SecurityContext
 from gssapi.raw.misc import GSSError
 from zope.interface import implementer
 
-from twisted_socks5.errors import GeneralFailure, MalformedMessage, StreamEnded
+from twisted_socks5.errors import MalformedMessage, StreamEnded
 from twisted_socks5.interfaces import IStreamLayer
 from twisted_socks5.wire_gssapi import (
     LONGEST_TOKEN,
@@ -102,12 +103,10 @@ class GSSAPIProtection:
         """
         What goes on the wire for one whole datagram: one token.
 
-        @raise GeneralFailure: It is too long for that.
+        @raise OSError: C{EMSGSIZE}: it is too long for that.
         """
         if len(data) > self._most:
-            raise GeneralFailure(
-                f"a datagram of {len(data)} bytes: {self._most} at most"
-            )
+            raise OSError(EMSGSIZE, f"more than {self._most} bytes to protect")
         return self._protect(data)
 
     def unwrapDatagram(self, data: bytes) -> bytes:
