@@ -21,12 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.association import ASSOCIATE, datagramSocket
+from tests.association import frame as packDatagram
 from tests.conversation import (
     connectTo,
     failure,
     pattern,
     readAll,
     readExactly,
+    request,
     sending,
     sendUntilBlocked,
 )
@@ -545,6 +548,46 @@ def test_readerThatDoesNotRead(
             got = client.readAll() if toClient else readAll(destination)
         assert hashlib.sha256(got).digest() == hashlib.sha256(payload).digest()
         assert server.memory() - before < 8 * MIB
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_datagrams(start: Callable[..., Server], realm: Realm, level: int) -> None:
+    """
+    What is not good is dropped by itself, and so is what is too long.
+    """
+    client = connect(start(option(realm)), realm, flags=UNORDERED)
+    client.establish()
+    assert client.agree(level) == level
+    client.send(request(ASSOCIATE, "0.0.0.0"))
+    reply = client.read(10)
+    assert reply[:8] == b"\x05\x00\x00\x01\x7f\x00\x00\x01"
+    relay = ("127.0.0.1", int.from_bytes(reply[8:]))
+    with client.connection, datagramSocket() as ours, datagramSocket() as target:
+        name = target.getsockname()
+
+        def wrapped(payload: bytes) -> bytes:
+            return client.protect(packDatagram(payload, name))
+
+        first, second = wrapped(b"first"), wrapped(b"second")
+        unprotected = packDatagram(b"bare", name)
+        for sent in (unprotected, flipped(wrapped(b"bad")), second + b"x"):
+            ours.sendto(sent, relay)
+        for sent, expected in ((second, b"second"), (first, b"first")):
+            ours.sendto(sent, relay)
+            payload, source = target.recvfrom(65535)
+            assert payload == expected
+        ours.sendto(first, relay)  # it came before
+        largest = pattern("largest", 65000)
+        ours.sendto(wrapped(largest), relay)
+        assert target.recv(65535) == largest
+        target.sendto(bytes(65500), source)  # no token has room for it
+        for answer in (b"", b"answer", largest):
+            target.sendto(answer, source)
+            datagram = ours.recv(65535)
+            assert datagram[:4] == b"\x01\x03" + (len(datagram) - 4).to_bytes(2)
+            opened = client.context.unwrap(datagram[4:])
+            assert opened.encrypted == (level == 2)
+            assert opened.message == packDatagram(answer, name)
 
 
 # -- starts that are refused --------------------------------------------------------
