@@ -124,6 +124,17 @@ async def test_whoItIs(realm: Realm, make: Callable[..., GSSAPIAuthenticator]) -
 
 
 @inReactor
+async def test_minimumAsANumber(
+    realm: Realm, make: Callable[..., GSSAPIAuthenticator]
+) -> None:
+    answer = await make(minimum=2).authenticate(Exchange(client(realm, level=1)))
+    assert answer.layer is not None
+    assert b"in plain sight" not in answer.layer.wrap(b"in plain sight")
+    with pytest.raises(ValueError, match="minimum=0"):
+        make(minimum=0)
+
+
+@inReactor
 async def test_onlyWhileItRuns(realm: Realm) -> None:
     """
     When it has stopped, its threads have ended.

@@ -43,7 +43,7 @@ class GSSAPIProtection:
             confidential is not good.
         """
         self._context = context
-        self._isConfidential = level is ProtectionLevel.CONFIDENTIALITY
+        self._isConfidential = level == ProtectionLevel.CONFIDENTIALITY
         self._most = context.get_wrap_size_limit(LONGEST_TOKEN, self._isConfidential)
         self._buffer = bytearray()
         self._hasFailed = False

@@ -86,12 +86,12 @@ class GSSAPIAuthenticator(Service):
         if clear not in ("never", "asked", "always"):
             raise ValueError(f"clear={clear}: expected never, asked or always")
         if minimum not in (ProtectionLevel.INTEGRITY, ProtectionLevel.CONFIDENTIALITY):
-            raise ValueError(f"minimum={int(minimum)}: expected 1 or 2")
-        if clear != "never" and minimum is not ProtectionLevel.INTEGRITY:
-            raise ValueError(f"clear={clear} and minimum={int(minimum)}: either or")
+            raise ValueError(f"minimum={minimum:d}: expected 1 or 2")
+        if clear != "never" and minimum != ProtectionLevel.INTEGRITY:
+            raise ValueError(f"clear={clear} and minimum={minimum:d}: either or")
         self._reactor = reactor
         self._credentials = _acquire(keytab, service)
-        self._minimum = minimum
+        self._minimum = ProtectionLevel(minimum)
         self._clear = clear
         self._isNEC = isNEC
         self._threads = ThreadPool(0, _THREADS, "gssapi")
