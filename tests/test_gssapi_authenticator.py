@@ -49,6 +49,8 @@ class Exchange:
     async def readExactly(self, count: int) -> bytes:
         raise NotImplementedError
 
+    async def claim(self, name: bytes) -> None: ...
+
     async def readMessage(self, parse: Callable[[bytearray], Any]) -> Any:
         parsed = parse(self.unread)
         if parsed is None:

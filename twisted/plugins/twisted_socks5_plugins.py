@@ -25,8 +25,8 @@ from twisted_socks5.interfaces import IAuthenticatorFactory, IPolicyFactory
 if TYPE_CHECKING:
     from twisted_socks5.authenticators import NoAuthentication
     from twisted_socks5.authenticators.certificate import CertificateAuthenticator
-    from twisted_socks5.passwords.checker import HashedPasswordChecker
     from twisted_socks5.authenticators.gssapi import GSSAPIAuthenticator
+    from twisted_socks5.passwords.checker import HashedPasswordChecker
     from twisted_socks5.policy import Guard
 
 socks5 = ServiceMaker(
