@@ -272,8 +272,8 @@ def test_bannerComesAfterTheReply(
     greeting.join()
 
 
-def test_pingPong(startEach: Callable[..., Server], listener: socket.socket) -> None:
-    client, destination = tunnel(startEach(), listener)
+def test_pingPong(start: Callable[..., Server], listener: socket.socket) -> None:
+    client, destination = tunnel(start(), listener)
     with client, destination:
         for number in range(64):
             byte = bytes((number,))
@@ -284,9 +284,9 @@ def test_pingPong(startEach: Callable[..., Server], listener: socket.socket) -> 
 
 
 def test_sessionsAreKeptApart(
-    startEach: Callable[..., Server], listener: socket.socket
+    start: Callable[..., Server], listener: socket.socket
 ) -> None:
-    server = startEach()
+    server = start()
     size = 65536
     pairs = [tunnel(server, listener) for _ in range(150)]
     for number, (client, _) in enumerate(pairs):
@@ -317,13 +317,13 @@ def test_manyConnectAndReset(
 
 @pytest.mark.parametrize("leave", [socket.socket.close, reset])
 def test_clientVanishesInEachPhase(
-    startEach: Callable[..., Server], listener: socket.socket, leave: Leave
+    start: Callable[..., Server], listener: socket.socket, leave: Leave
 ) -> None:
     """
     After any byte of the conversation, with and without having read the
     answers.
     """
-    server = startEach("--auth", "memory:user:password")
+    server = start("--auth", "memory:user:password")
     whole = LOGIN + connectTo(listener.getsockname()[1])
     answers = {3: b"\x05\x02", len(LOGIN): b"\x01\x00"}
     for length in range(len(whole)):

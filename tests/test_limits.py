@@ -141,12 +141,12 @@ def test_sessionsOfOneClient(start: Callable[..., Server]) -> None:
     second.close()
 
 
-def test_idle(startEach: Callable[..., Server], listener: socket.socket) -> None:
+def test_idle(start: Callable[..., Server], listener: socket.socket) -> None:
     """
     A byte now and then keeps a tunnel, in whichever direction; silence ends
     it on both sides.
     """
-    server = startEach("--set", "timeout.idle=3")
+    server = start("--set", "timeout.idle=3")
     client, destination = tunnel(server, listener)
     with client, destination:
         end = time.monotonic() + 4
@@ -163,9 +163,9 @@ def test_idle(startEach: Callable[..., Server], listener: socket.socket) -> None
 
 @pytest.mark.parametrize("byClient", [True, False])
 def test_halfClosedAndSilent(
-    startEach: Callable[..., Server], listener: socket.socket, byClient: bool
+    start: Callable[..., Server], listener: socket.socket, byClient: bool
 ) -> None:
-    server = startEach("--set", "timeout.half-closed=1")
+    server = start("--set", "timeout.half-closed=1")
     client, destination = tunnel(server, listener)
     whole, wholeEnd = tunnel(server, listener)
     one, other = (client, destination) if byClient else (destination, client)
@@ -180,9 +180,9 @@ def test_halfClosedAndSilent(
 
 
 def test_halfClosedButNotSilent(
-    startEach: Callable[..., Server], listener: socket.socket
+    start: Callable[..., Server], listener: socket.socket
 ) -> None:
-    server = startEach("--set", "timeout.half-closed=3")
+    server = start("--set", "timeout.half-closed=3")
     client, destination = tunnel(server, listener)
     with client, destination:
         client.shutdown(socket.SHUT_WR)

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 HAPROXY = "haproxy:tcp:0:interface=127.0.0.1"
 MIB = 1024 * 1024
 PAYLOAD = pattern("relays", MIB) * 32
-relays = pytest.mark.parametrize("relay", ["auto", "portable"])
 
 
 def readSoFar(one: socket.socket) -> bytes:
@@ -122,15 +121,15 @@ def throughUNIX(server: Server, path: str) -> socket.socket:
 
 
 @pytest.mark.parametrize(
-    ("relay", "come", "pipes"),
+    ("relay", "come", "pipes", "toClient"),
     [
-        ("auto", throughTCP, 1),
-        ("auto", throughPROXY, 1),
-        ("auto", throughUNIX, 0),
-        ("portable", throughTCP, 0),
+        ("auto", throughTCP, 1, True),
+        ("auto", throughTCP, 1, False),
+        ("auto", throughPROXY, 1, True),
+        ("auto", throughUNIX, 0, True),
+        ("portable", throughTCP, 0, True),
     ],
 )
-@pytest.mark.parametrize("toClient", [True, False])
 def test_muchGoesThroughAPipe(
     start: Callable[..., Server],
     listener: socket.socket,
@@ -233,8 +232,9 @@ def embedded(
             process.kill()
 
 
-@pytest.mark.parametrize("toClient", [True, False])
-@relays
+@pytest.mark.parametrize(
+    ("relay", "toClient"), [("auto", True), ("auto", False), ("portable", True)]
+)
 def test_pausedByAThirdParty(
     listener: socket.socket, relay: str, toClient: bool
 ) -> None:
@@ -267,8 +267,8 @@ def test_wrapperSeesAllBytes(listener: socket.socket, way: str, pipes: int) -> N
     The kernel moves bytes only where nobody else is to see them.
     """
     with embedded(way=way) as server:
-        before = server.pipes()
         client, destination = tunnel(server, listener)
+        before = server.pipes()
         with client, destination:
             sent = sendUntilBlocked(client, PAYLOAD)
             assert server.pipes() == before + pipes
