@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from ipaddress import IPv6Network
+from itertools import islice
 from typing import Any
 
 import attrs
@@ -121,7 +122,8 @@ class Throttle:
             self._tell("slowed", key, record)
         if record.failures == settings.refuseAfter:
             self._tell("refused", key, record)
-        for oldest in list(self._records)[: len(self._records) - settings.entries]:
+        surplus = max(0, len(self._records) - settings.entries)
+        for oldest in list(islice(self._records, surplus)):
             if not self._records[oldest].busy:
                 del self._records[oldest]
 
