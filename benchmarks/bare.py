@@ -12,8 +12,16 @@ import socket
 import sys
 from typing import Any
 
-from twisted.internet import reactor
-from twisted.internet.protocol import ClientFactory, Factory, Protocol
+from twisted.internet import reactor as installed
+from twisted.internet.protocol import (
+    ClientFactory,
+    Factory,
+    Protocol,
+    connectionDone,
+)
+from twisted.python.failure import Failure
+
+reactor: Any = installed
 
 
 class Client(Protocol):
@@ -21,6 +29,7 @@ class Client(Protocol):
     A client: its greeting, its request, and then its bytes.
     """
 
+    transport: Any
     other: Destination | None = None
 
     def connectionMade(self) -> None:
@@ -41,7 +50,7 @@ class Client(Protocol):
             host, port = socket.inet_ntoa(self.buffer[4:8]), self.buffer[8:10]
             reactor.connectTCP(host, int.from_bytes(port), Connecting(self))
 
-    def connectionLost(self, reason: object) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.other is not None:
             self.other.transport.loseConnection()
 
@@ -50,6 +59,8 @@ class Destination(Protocol):
     """
     What a client is connected to.
     """
+
+    transport: Any
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -69,12 +80,12 @@ class Destination(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self.client.transport.write(data)
 
-    def connectionLost(self, reason: object) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.client.transport.unregisterProducer()
         self.client.transport.loseConnection()
 
 
-class Connecting(ClientFactory):
+class Connecting(ClientFactory[Destination]):
     """
     The way to a destination.
     """

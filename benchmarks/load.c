@@ -426,6 +426,7 @@ int main(int argc, char **argv) {
     setrlimit(RLIMIT_NOFILE, &files);
     signal(SIGPIPE, SIG_IGN);
     srand(getpid());
+    alarm((strcmp(work, "idle") ? amount : 0) + 45); /* whatever the server does */
     proxyPort = argc > 3 ? atoi(argv[2]) : 0;
     startDestinations();
     if (!strcmp(work, "conn")) conn(amount, first);
