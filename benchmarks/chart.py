@@ -19,8 +19,8 @@ _PANELS = 2
 _MARGIN = 16
 _GAP = 24
 _ROW = 18
-_NAME = 132
-_VALUE = 52
+_NAME = 140
+_VALUE = 50
 _HEAD = 42
 
 # Light or dark as the reader prefers; on a ground of its own, so that it can be read on

@@ -138,7 +138,7 @@ def _conn(load: Path, server: Running, amounts: Amounts) -> Figures:
     count = told["connections"]
     if not count:
         raise Failed("no connection was served")
-    return Figures(cpu * 1e6 / count, count / told["seconds"], told["failed"])
+    return Figures(cpu * 1e6 / count, told["in_time"] / amounts.seconds, told["failed"])
 
 
 def _bulk(down: int, up: int) -> Callable[[Path, Running, Amounts], Figures]:
