@@ -261,8 +261,8 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    print(table(results))
-    print()
+    if results.runs:
+        print(table(results), end="\n\n")
     for line in notes(results):
         print(line)
     return 0 if results.runs else 1

@@ -31,29 +31,29 @@ def _cell(work: Work, figures: Figures | None) -> str:
     return f"{rate} ({cost})" if work.leadsWithRate else f"{cost} ({rate})"
 
 
+def _units(work: Work) -> str:
+    if work.leadsWithRate:
+        return f"{work.rate} ({work.cost})"
+    return f"{work.cost} ({work.rate})"
+
+
 def table(results: Results) -> str:
     """
     A row for each server, a column for each work: what it costs the server, and in
     brackets how fast it went; C{ping} the other way round.
     """
     works = [work for work in WORKS.values() if work.name in results.works]
-    rows = [["", *(work.name for work in works)], ["server"]]
-    for work in works:
-        first, second = work.cost, work.rate
-        if work.leadsWithRate:
-            first, second = second, first
-        rows[1].append(f"{first} ({second})")
+    # A row whose first column is empty would continue the one above it.
+    rows = [
+        ["\\", *(work.name for work in works)],
+        ["server", *(_units(work) for work in works)],
+    ]
     for server in results.servers:
-        medians = ((work, results.median(server, work.name)) for work in works)
-        rows.append([server, *(_cell(*pair) for pair in medians)])
-    # A row whose first column is empty would continue the one above.
-    rows[0][0] = "\\"
+        cells = (_cell(work, results.median(server, work.name)) for work in works)
+        rows.append([server, *cells])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rule = "  ".join("=" * width for width in widths)
-    lines = [
-        "  ".join(map(str.ljust, row, widths)).rstrip()
-        for row in (rows[0], rows[1], *rows[2:])
-    ]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     return "\n".join([rule, *lines[:2], rule, *lines[2:], rule])
 
 

@@ -193,7 +193,7 @@ WORKS = {
         Work("up", "upload, 1 stream", "CPU s/GB", "Gbit/s", _bulk(0, 1)),
         Work("both64", "32 down and 32 up", "CPU s/GB", "Gbit/s", _bulk(32, 32)),
         Work("ping", "a byte there and back", "CPU us", "a second", _ping, True),
-        Work("idle", "memory of an idle tunnel", "KiB", "opened a second", _idle),
+        Work("idle", "memory of an idle tunnel", "KiB", "opened/s", _idle),
         Work("udp", "datagrams there and back", "CPU us", "a second", _udp),
     )
 }
