@@ -309,7 +309,8 @@ class Reader:
         """
         while self.running:
             server = self.running.pop()
-            os.killpg(server.pid, signal.SIGTERM)
+            if server.poll() is None:  # else what has ended it was told already
+                os.killpg(server.pid, signal.SIGTERM)
             server.wait(PATIENCE)
 
 

@@ -453,6 +453,7 @@ def test_unreadablePasswords(tmp_path: Path) -> None:
 
 def test_passwordsThatVanish(start: Callable[..., Server], tmp_path: Path) -> None:
     users = tmp_path / "users"
+    users.touch(0o600)
     users.write_text("user:password\n")
     server = start("--auth", f"file:{users}")
     users.unlink()
