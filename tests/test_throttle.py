@@ -240,6 +240,18 @@ def test_memory() -> None:
     assert guesses.now(False) == "checked"
 
 
+def test_refusedOneCountsForNothing() -> None:
+    """
+    Whose name is refused does not have its address refused by and by.
+    """
+    guesses = Guesses(slowAfter=0, refuseAfter=2)
+    for host in ("192.0.2.1", "192.0.2.2"):
+        assert guesses.now(True, host) == "checked"
+    for _ in range(3):
+        assert guesses.now(True, "192.0.2.3") == "AuthenticationFailed"
+    assert guesses.now(False, "192.0.2.3", b"bob") == "checked"
+
+
 def test_fullTable() -> None:
     """
     The longest quiet one is forgotten.
