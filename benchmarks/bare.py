@@ -52,6 +52,7 @@ class Client(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.other is not None:
+            self.other.transport.unregisterProducer()
             self.other.transport.loseConnection()
 
 
