@@ -7,6 +7,7 @@ One client's connection, phase by phase.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
@@ -197,14 +198,14 @@ class SOCKS5ServerProtocol(Protocol):
 
     # -- what a command does to its client -----------------------------------------
 
-    async def check(self, address: Address) -> None:
+    def check(self, address: Address) -> Awaitable[None]:
         """
         Whether the client's request may come down to an address.
 
         @raise ConnectionNotAllowed: It may not.
         """
         assert self._request is not None
-        await self.factory.judge.check(self._request, address)
+        return self.factory.judge.check(self._request, address)
 
     def sendReply(self, reply: int, bound: Address | None) -> None:
         """

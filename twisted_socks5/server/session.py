@@ -8,7 +8,7 @@ What is known of each client, and the list of those that are connected.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -165,12 +165,12 @@ class Session:
             route = route.boundTo(decision.bindAddress)
         return route
 
-    async def check(self, address: Address) -> None:
+    def check(self, address: Address) -> Awaitable[None]:
         """
         Ask the policy about an address that this session's request comes down
         to.
         """
-        await self._live.check(address)
+        return self._live.check(address)
 
     def sendReply(self, reply: int, bound: Address | None = None) -> None:
         """

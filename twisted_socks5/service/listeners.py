@@ -28,6 +28,12 @@ from twisted_socks5.addresses import addressOf
 
 _log = Logger(namespace="twisted_socks5")
 
+_BACKLOG = 1024
+"""
+How many clients may wait to be accepted.  With Twisted's 50 a burst of them has
+some wait for a second, until they try again.
+"""
+
 
 class Listener:
     """
@@ -94,7 +100,7 @@ def _listen(
     reactor: Any, description: str, factory: IProtocolFactory
 ) -> IListeningPort:
     try:
-        endpoint = serverFromString(reactor, description)
+        endpoint = serverFromString(reactor, _withBacklog(description))
     except Exception as error:
         raise ValueError(f"--port {description}: {_tell(error)}") from None
     outcome: list[Any] = []
@@ -106,6 +112,15 @@ def _listen(
         raise ValueError(f"--port {description}: {_tell(outcome[0].value)}")
     port: IListeningPort = outcome[0]
     return port
+
+
+def _withBacklog(description: str) -> str:
+    """
+    A TCP endpoint with our backlog, where it says nothing of one.
+    """
+    if re.match("(haproxy:)?tcp6?:", description) and "backlog=" not in description:
+        return f"{description}:backlog={_BACKLOG}"
+    return description
 
 
 def _tell(error: BaseException | None) -> str:
