@@ -528,8 +528,8 @@ class IRelay(Interface):
             come before go first.
         @param outbound: The destination.
         @param ended: Called once when both ends are closed, with the reason.
-        @param isDrained: Whether everything that was sent to the client is in
-            the kernel's hands, so that nothing waits in the transport.
+        @param plain: The TCP connection that C{transport} comes down to, if it
+            carries those very bytes, and if none of them waits to be sent.
         """
 
 
