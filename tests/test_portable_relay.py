@@ -18,8 +18,8 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from twisted_socks5.relay import PortableRelay
-from twisted_socks5.server.stream import ByteStream
 from twisted_socks5.settings import Timeouts
+from twisted_socks5.stream import ByteStream
 
 
 class Transport(StringTransport):

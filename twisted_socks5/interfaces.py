@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from twisted_socks5.addresses import Address, IPAddress
     from twisted_socks5.authenticators import Authenticated, Identity
     from twisted_socks5.policy import Decision
-    from twisted_socks5.server.stream import ByteStream
+    from twisted_socks5.stream import ByteStream
 
     Check: TypeAlias = Callable[[Address], Awaitable[None]]
     """

@@ -20,7 +20,7 @@ from twisted_socks5.settings import Timeouts
 if TYPE_CHECKING:
     from twisted.internet.tcp import Connection
 
-    from twisted_socks5.server.stream import ByteStream
+    from twisted_socks5.stream import ByteStream
 
 
 @implementer(IRelay)

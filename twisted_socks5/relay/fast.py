@@ -28,7 +28,7 @@ from twisted_socks5.relay.pipes import PipePool
 from twisted_socks5.settings import Timeouts
 
 if TYPE_CHECKING:
-    from twisted_socks5.server.stream import ByteStream
+    from twisted_socks5.stream import ByteStream
 
 
 @implementer(ITunnel)

@@ -31,15 +31,15 @@ from twisted_socks5.errors import (
     StreamEnded,
 )
 from twisted_socks5.interfaces import IAuthenticator, IOutbound
+from twisted_socks5.layered import LayeredTransport
 from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.outcome import outcomeOf
 from twisted_socks5.relay.halfclose import canHalfClose, passHalfClose
 from twisted_socks5.relay.plain import plainTransport
 from twisted_socks5.server.exchange import Exchange
-from twisted_socks5.server.layered import LayeredTransport
 from twisted_socks5.server.request import Request
 from twisted_socks5.server.session import Session, State
-from twisted_socks5.server.stream import ByteStream
+from twisted_socks5.stream import ByteStream
 from twisted_socks5.server.throttle import Attempt
 from twisted_socks5.timerqueue import Timer
 

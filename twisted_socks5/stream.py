@@ -2,7 +2,8 @@
 # See LICENSE for details.
 
 """
-The bytes that a client sends, from the transport to whoever reads them.
+The bytes that a peer sends, from the transport to whoever reads them: a client's
+on the server's side, the proxy's on the client's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from twisted_socks5.interfaces import IStreamLayer
 
 CAP = 256 * 1024
 """
-How many bytes are kept for a client whose request is not served yet.
+How many bytes are kept of a peer while nobody reads them.
 """
 
 _ONE_READ = 64 * 1024
@@ -32,7 +33,7 @@ _Message = TypeVar("_Message")
 
 class Receiver(Protocol):
     """
-    Who gets a client's bytes once its request has been served.
+    Who gets a peer's bytes once the last message has been read.
     """
 
     def dataReceived(self, data: bytes) -> None:
@@ -65,10 +66,10 @@ class _Nobody:
 
 class ByteStream:
     """
-    The only owner of a client's bytes: they are read as messages, one after
+    The only owner of a peer's bytes: they are read as messages, one after
     the other, and what comes after the last message is handed on once.
 
-    @ivar ended: Whether the client has closed its direction.
+    @ivar ended: Whether the peer has closed its direction.
     """
 
     __slots__ = (
@@ -104,7 +105,7 @@ class ByteStream:
     @property
     def isAwaited(self) -> bool:
         """
-        Whether a reader waits for more bytes: it is the client's turn.
+        Whether a reader waits for more bytes: it is the peer's turn.
         """
         return self._waiting is not None
 
@@ -137,7 +138,7 @@ class ByteStream:
 
     def readConnectionLost(self) -> None:
         """
-        The client has closed its direction.
+        The peer has closed its direction.
 
         @raise Exception: The layer was amid something.
         """
@@ -171,11 +172,11 @@ class ByteStream:
 
         @param parse: Given all bytes that there are, returns a message and how
             many bytes it took, or L{None} for too few.
-        @raise StreamEnded: The client closed before.
+        @raise StreamEnded: The peer closed before.
         """
         while (parsed := parse(self._buffer)) is None:
             if self.ended:
-                raise StreamEnded("the client closed amid a message")
+                raise StreamEnded("the peer closed amid a message")
             self._waiting = Deferred(self._stopWaiting)
             await self._waiting
         message, length = parsed
@@ -188,7 +189,7 @@ class ByteStream:
         Read so many bytes.
 
         @raise ValueError: More than L{CAP}, or less than none, were asked for.
-        @raise StreamEnded: The client closed before.
+        @raise StreamEnded: The peer closed before.
         """
         if not 0 <= count <= CAP - _ONE_READ:
             raise ValueError(f"cannot read {count} bytes at once")
