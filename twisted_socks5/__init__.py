@@ -2,7 +2,7 @@
 # See LICENSE for details.
 
 """
-A SOCKS5 server and plugin framework for Twisted.
+A SOCKS5 server, client and plugin framework for Twisted.
 
 The public names are imported when they are first used: every C{twistd} that
 starts reads the plugins, and with them this package.
@@ -22,17 +22,21 @@ if TYPE_CHECKING:
         NoAuthentication,
         UsernamePasswordAuthenticator,
     )
+    from twisted_socks5.client import Anonymous, Login, SOCKS5ClientEndpoint
     from twisted_socks5.policy import Decision, Guard
     from twisted_socks5.server.factory import SOCKS5ServerFactory
     from twisted_socks5.settings import Limits, Throttling, Timeouts
 
 _HOMES = {
+    "Anonymous": "client",
     "Authenticated": "authenticators",
     "Decision": "policy",
     "Guard": "policy",
     "Identity": "authenticators",
     "Limits": "settings",
+    "Login": "client",
     "NoAuthentication": "authenticators",
+    "SOCKS5ClientEndpoint": "client",
     "SOCKS5ServerFactory": "server.factory",
     "Throttling": "settings",
     "Timeouts": "settings",
@@ -47,12 +51,15 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "Anonymous",
     "Authenticated",
     "Decision",
     "Guard",
     "Identity",
     "Limits",
+    "Login",
     "NoAuthentication",
+    "SOCKS5ClientEndpoint",
     "SOCKS5ServerFactory",
     "Throttling",
     "Timeouts",

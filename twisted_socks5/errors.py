@@ -21,9 +21,21 @@ class SOCKSError(Exception):
     Anything that SOCKS5 can fail with.
 
     @cvar reply: The REP octet that tells a client of this error.
+    @ivar proxy: On the client's side, where the proxy is, in words; empty if
+        it was not reached.
+    @ivar target: On the client's side, what it was asked for, in words.
     """
 
     reply: int = 0x01
+    proxy: str = ""
+    target: str = ""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if not self.target:
+            return text
+        proxy = self.proxy or "a proxy that was not reached"
+        return f"{text or type(self).__name__}: {self.target} through {proxy}"
 
 
 class MalformedMessage(SOCKSError):
@@ -46,6 +58,13 @@ class NoAcceptableMethod(SOCKSError):
     """
     The two sides have no authentication method in common (RFC 1928, section
     3, method FF).
+    """
+
+
+class UnofferedMethod(SOCKSError):
+    """
+    The server chose an authentication method that the client has not offered
+    (RFC 1928, section 3), and got nothing for it.
     """
 
 
@@ -184,12 +203,26 @@ _BY_REPLY: dict[int, type[ReplyError]] = {
 }
 
 
+# The words of RFC 1928, section 6.
+_WORDS: dict[int, str] = {
+    0x01: "general SOCKS server failure",
+    0x02: "connection not allowed by ruleset",
+    0x03: "network unreachable",
+    0x04: "host unreachable",
+    0x05: "connection refused",
+    0x06: "TTL expired",
+    0x07: "command not supported",
+    0x08: "address type not supported",
+}
+
+
 def errorForReply(reply: int, reason: str = "") -> ReplyError:
     """
     The error that a REP octet stands for.
 
     @param reply: A REP octet other than 00.
-    @param reason: What to say in the error's text.
+    @param reason: What to say in the error's text; without it, what the RFC
+        says.
     @raise ValueError: The octet is 00, which tells of success.
     """
     if reply == SUCCEEDED:
@@ -197,7 +230,7 @@ def errorForReply(reply: int, reason: str = "") -> ReplyError:
     errorType = _BY_REPLY.get(reply)
     if errorType is None:
         return UnassignedReply(reply, reason)
-    return errorType(reason)
+    return errorType(reason or _WORDS[reply])
 
 
 _BY_ERRNO: dict[int, type[ReplyError]] = {

@@ -42,25 +42,17 @@ if TYPE_CHECKING:
 # -- authentication (RFC 1928, section 3) -------------------------------------
 
 
-class IExchange(Interface):
+class IConversation(Interface):
     """
-    An authenticator's conversation with one client.
+    What both sides' authenticators talk by.
     """
-
-    peer: Address = Attribute(
-        "Where the client is; behind a PROXY header, what that says."
-    )
-    listener: Address = Attribute("The address of ours that the client connected to.")
-    certificate: X509 | None = Attribute(
-        "The client's TLS certificate, where it showed one that was verified."
-    )
 
     def readExactly(count: int) -> Awaitable[bytes]:
         """
         Read so many bytes.
 
         @return: The bytes, once they have all come.
-        @raise StreamEnded: The client closed before.
+        @raise StreamEnded: The peer closed before.
         """
 
     def readMessage(
@@ -73,7 +65,7 @@ class IExchange(Interface):
             of them it took, or L{None} while there are too few, or raises
             L{MalformedMessage<twisted_socks5.errors.MalformedMessage>}.
         @return: The message.
-        @raise StreamEnded: The client closed before.
+        @raise StreamEnded: The peer closed before.
         """
 
     def claim(name: bytes) -> Awaitable[None]:
@@ -89,8 +81,22 @@ class IExchange(Interface):
 
     def write(data: bytes) -> None:
         """
-        Send bytes to the client.
+        Send bytes to the peer.
         """
+
+
+class IExchange(IConversation):
+    """
+    An authenticator's conversation with one client.
+    """
+
+    peer: Address = Attribute(
+        "Where the client is; behind a PROXY header, what that says."
+    )
+    listener: Address = Attribute("The address of ours that the client connected to.")
+    certificate: X509 | None = Attribute(
+        "The client's TLS certificate, where it showed one that was verified."
+    )
 
 
 class IAuthenticator(Interface):
@@ -123,6 +129,34 @@ class IAuthenticator(Interface):
 
         @return: Who the client is.
         @raise AuthenticationFailed: The client is not let in.
+        """
+
+
+class IClientExchange(IConversation):
+    """
+    A client authenticator's conversation with one proxy.
+    """
+
+    proxy: str = Attribute("Where the proxy is, in words.")
+    target: str = Attribute("What the proxy will be asked for, in words.")
+
+
+class IClientAuthenticator(Interface):
+    """
+    One authentication method, on the client's side.
+    """
+
+    method: int = Attribute("The METHOD octet, 00 to FE.")
+
+    def authenticate(
+        exchange: IClientExchange,
+    ) -> Awaitable[IStreamLayer | None]:
+        """
+        Hold the conversation that the method calls for, after the proxy has
+        chosen it; nothing has been said in this method before.
+
+        @return: What protects all that follows, if anything does.
+        @raise AuthenticationFailed: The proxy does not let us in.
         """
 
 

@@ -1,0 +1,147 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Asking a proxy for something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.interfaces import (
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.python.failure import Failure
+
+from twisted_socks5 import wire
+from twisted_socks5.client.authenticators import Anonymous
+from twisted_socks5.client.conversation import Conversation, ConversationFactory
+from twisted_socks5.client.target import Target, asTwisted
+from twisted_socks5.errors import SOCKSError, TimedOut
+from twisted_socks5.interfaces import IClientAuthenticator
+
+TIMEOUT = 30.0
+"""
+How long, in seconds, a proxy may take for all that precedes the payload.
+"""
+
+
+def _checked(
+    authenticators: Sequence[IClientAuthenticator],
+) -> tuple[IClientAuthenticator, ...]:
+    """
+    @raise ValueError: Two are of the same method, or of one that is no octet.
+    """
+    found = tuple(authenticators) or (Anonymous(),)
+    methods = [each.method for each in found]
+    if len(set(methods)) != len(methods):
+        raise ValueError("two authenticators of the same method")
+    if not all(0 <= method < wire.NO_ACCEPTABLE_METHODS for method in methods):
+        raise ValueError("a method is an octet from 00 to FE")
+    return found
+
+
+@attrs.frozen
+class Proxy:
+    """
+    A proxy, and how to deal with it.
+
+    @ivar endpoint: How to reach it.
+    @ivar authenticators: What it is offered, in this order; without any,
+        L{Anonymous}.
+    @ivar oneFlight: Send the request with the greeting if no answer can change
+        it: if L{Anonymous} is all that is offered.
+    @ivar timeout: How many seconds it may take for all that precedes the
+        payload; L{None} for as long as it likes.
+    @ivar reactor: Times that from the beginning.  Without it, the reactor of the
+        connection does so once there is one; how long that may take is for
+        C{endpoint} to say.
+    """
+
+    endpoint: IStreamClientEndpoint
+    authenticators: tuple[IClientAuthenticator, ...] = attrs.field(
+        default=(), converter=_checked
+    )
+    oneFlight: bool = attrs.field(default=False, kw_only=True)
+    timeout: float | None = attrs.field(default=TIMEOUT, kw_only=True)
+    reactor: IReactorTime | None = attrs.field(default=None, kw_only=True)
+
+    def request(
+        self, command: int, target: Target, user: IProtocolFactory | None = None
+    ) -> Deferred[tuple[Conversation, wire.Reply]]:
+        """
+        Connect, and ask for something.
+
+        @param user: Whose C{doStart} and C{doStop} are called with the
+            connection's.
+        @return: The conversation after its first reply.  It fails with a
+            L{SOCKSError}, with L{ConnectingCancelledError}, or with whatever the
+            endpoint fails with; the connection is then closed.
+        """
+        factory = ConversationFactory(user)
+        attempt = Deferred.fromCoroutine(self._attempt(factory, command, target))
+        return self._timed(attempt, self.reactor, factory, target)
+
+    async def _attempt(
+        self, factory: ConversationFactory, command: int, target: Target
+    ) -> tuple[Conversation, wire.Reply]:
+        try:
+            request = target.request(command)
+            conversation: Any = await self.endpoint.connect(factory)
+            answered = Deferred.fromCoroutine(
+                conversation.request(
+                    request, str(target), self.authenticators, self.oneFlight
+                )
+            )
+            if self.reactor is None:
+                clock = getattr(conversation.transport, "reactor", None)
+                self._timed(answered, clock, factory, target)
+            return conversation, await answered
+        except CancelledError:
+            factory.abandon()
+            raise ConnectingCancelledError(
+                asTwisted(request.host, request.port)
+            ) from None
+        except BaseException as error:
+            factory.abandon()
+            if isinstance(error, SOCKSError):
+                _tell(error, factory, target)
+            raise
+
+    def _timed(
+        self,
+        attempt: Deferred[Any],
+        clock: IReactorTime | None,
+        factory: ConversationFactory,
+        target: Target,
+    ) -> Deferred[Any]:
+        """
+        Have a clock cut an attempt short.
+        """
+        if clock is None or self.timeout is None:
+            return attempt
+
+        def timedOut(result: object, seconds: float) -> Failure:
+            error = TimedOut(f"not done in {seconds:g} seconds")
+            _tell(error, factory, target)
+            return Failure(error)
+
+        return attempt.addTimeout(self.timeout, clock, timedOut)
+
+
+def _tell(error: SOCKSError, factory: ConversationFactory, target: Target) -> None:
+    """
+    Say in an error what it is about; one of a proxy on the way to this one says
+    it already.
+    """
+    if not error.target:
+        error.target = str(target)
+        if factory.conversation is not None:
+            error.proxy = factory.conversation.proxy
