@@ -89,5 +89,8 @@ def inWords(address: IAddress | None) -> str:
     if isinstance(address, HostnameAddress):
         return f"{address.hostname.decode('ascii', 'backslashreplace')}:{address.port}"
     if isinstance(address, UNIXAddress):
-        return f"unix:{address.name!r}"
+        path = address.name
+        if isinstance(path, bytes):
+            path = path.decode("utf-8", "backslashreplace")
+        return f"unix:{path!r}"
     return repr(address)
