@@ -23,6 +23,10 @@ if TYPE_CHECKING:
         UsernamePasswordAuthenticator,
     )
     from twisted_socks5.client import Anonymous, Login, SOCKS5ClientEndpoint
+    from twisted_socks5.client.agent import (
+        SOCKS5AgentEndpointFactory,
+        SOCKS5ConnectionPool,
+    )
     from twisted_socks5.policy import Decision, Guard
     from twisted_socks5.server.factory import SOCKS5ServerFactory
     from twisted_socks5.settings import Limits, Throttling, Timeouts
@@ -36,7 +40,9 @@ _HOMES = {
     "Limits": "settings",
     "Login": "client",
     "NoAuthentication": "authenticators",
+    "SOCKS5AgentEndpointFactory": "client.agent",
     "SOCKS5ClientEndpoint": "client",
+    "SOCKS5ConnectionPool": "client.agent",
     "SOCKS5ServerFactory": "server.factory",
     "Throttling": "settings",
     "Timeouts": "settings",
@@ -59,7 +65,9 @@ __all__ = [
     "Limits",
     "Login",
     "NoAuthentication",
+    "SOCKS5AgentEndpointFactory",
     "SOCKS5ClientEndpoint",
+    "SOCKS5ConnectionPool",
     "SOCKS5ServerFactory",
     "Throttling",
     "Timeouts",
