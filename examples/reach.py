@@ -24,7 +24,7 @@ class Fetch(Protocol):
     def dataReceived(self, data):
         self.page += data
 
-    def connectionLost(self, reason=None):
+    def connectionLost(self, reason):
         self.done.callback(self.page)
 
 

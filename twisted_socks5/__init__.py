@@ -22,7 +22,13 @@ if TYPE_CHECKING:
         NoAuthentication,
         UsernamePasswordAuthenticator,
     )
-    from twisted_socks5.client import Anonymous, Login, SOCKS5ClientEndpoint
+    from twisted_socks5.client import (
+        Anonymous,
+        Login,
+        SOCKS5ClientEndpoint,
+        SOCKS5DatagramEndpoint,
+        SOCKS5ServerEndpoint,
+    )
     from twisted_socks5.client.agent import (
         SOCKS5AgentEndpointFactory,
         SOCKS5ConnectionPool,
@@ -43,6 +49,8 @@ _HOMES = {
     "SOCKS5AgentEndpointFactory": "client.agent",
     "SOCKS5ClientEndpoint": "client",
     "SOCKS5ConnectionPool": "client.agent",
+    "SOCKS5DatagramEndpoint": "client",
+    "SOCKS5ServerEndpoint": "client",
     "SOCKS5ServerFactory": "server.factory",
     "Throttling": "settings",
     "Timeouts": "settings",
@@ -68,6 +76,8 @@ __all__ = [
     "SOCKS5AgentEndpointFactory",
     "SOCKS5ClientEndpoint",
     "SOCKS5ConnectionPool",
+    "SOCKS5DatagramEndpoint",
+    "SOCKS5ServerEndpoint",
     "SOCKS5ServerFactory",
     "Throttling",
     "Timeouts",

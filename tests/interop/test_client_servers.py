@@ -17,13 +17,20 @@ import pytest
 from pytest_twisted import blockon
 from twisted.internet import reactor as theReactor
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import Factory
+from twisted.internet.endpoints import connectProtocol
+from twisted.internet.protocol import DatagramProtocol, Factory
 
 from tests.conversation import pattern
 from tests.interop import otherservers
 from tests.interop.otherservers import PASSWORD, USER
 from tests.loopback import Echo, HalfClosingPeer, Peer, Place, inReactor
-from twisted_socks5 import Login, SOCKS5ClientEndpoint, errors
+from twisted_socks5 import (
+    Login,
+    SOCKS5ClientEndpoint,
+    SOCKS5DatagramEndpoint,
+    SOCKS5ServerEndpoint,
+    errors,
+)
 
 
 @pytest.fixture
@@ -137,3 +144,75 @@ async def test_halfClose(place: Place, other: Other) -> None:
     assert (destination.received, peer.received) == (b"question", b"answer")
     peer.transport.loseConnection()
     await place.until(lambda: peer.reason and destination.reason)
+
+
+@pytest.mark.parametrize("other", ["dante", "dante-password"], indirect=True)
+@inReactor
+async def test_BIND(place: Place, other: Other) -> None:
+    factory: Any = Factory.forProtocol(Peer)
+    factory.noisy = False
+    endpoint = SOCKS5ServerEndpoint(
+        place.to(other.program.port), "127.0.0.1", 0, *other.logins
+    )
+    port: Any = await endpoint.listen(factory)
+    peer: Any = await connectProtocol(place.to(port.getHost().port), Peer())
+    accepted: Any = await port.accepted
+    peer.transport.write(b"question")
+    await place.until(lambda: accepted.received == b"question")
+    accepted.transport.write(b"answer")
+    await place.until(lambda: peer.received == b"answer")
+    accepted.transport.loseConnection()
+    await place.until(lambda: peer.reason and accepted.reason)
+
+
+class Answering(DatagramProtocol):
+    """
+    Sends back what it gets.
+    """
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        transport: Any = self.transport
+        transport.write(datagram, addr)
+
+
+class Keeping(DatagramProtocol):
+    """
+    Keeps what it gets.
+    """
+
+    def __init__(self) -> None:
+        self.received: list[object] = []
+
+    def datagramReceived(self, datagram: bytes, addr: object) -> None:
+        self.received.append((datagram, addr))
+
+
+@pytest.mark.parametrize("other", ["dante", "dante-password"], indirect=True)
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@inReactor
+async def test_ASSOCIATE(place: Place, other: Other, host: str) -> None:
+    reactor: Any = theReactor
+    answering = reactor.listenUDP(0, Answering(), interface="127.0.0.1")
+    place.ports.append(answering)
+    endpoint = SOCKS5DatagramEndpoint(
+        reactor, place.to(other.program.port), *other.logins
+    )
+    protocol = Keeping()
+    port = await endpoint.listen(protocol)
+    number = answering.getHost().port
+    for _ in range(2):
+        port.write(b"hello", (host, number))
+    await place.until(lambda: len(protocol.received) == 2)
+    assert protocol.received == [(b"hello", ("127.0.0.1", number))] * 2
+    await port.stopListening()
+
+
+@pytest.mark.parametrize("other", ["microsocks", "ssh"], indirect=True)
+@inReactor
+async def test_whatOthersDoNotDo(place: Place, other: Other) -> None:
+    proxy = place.to(other.program.port)
+    factory: Any = Factory.forProtocol(Peer)
+    with pytest.raises(errors.SOCKSError):
+        await SOCKS5ServerEndpoint(proxy, "127.0.0.1", 0).listen(factory)
+    with pytest.raises(errors.SOCKSError):
+        await SOCKS5DatagramEndpoint(theReactor, proxy).listen(Keeping())

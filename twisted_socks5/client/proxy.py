@@ -8,9 +8,12 @@ Asking a proxy for something.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 import attrs
+from twisted.internet.address import IPv4Address as TCP4Address
+from twisted.internet.address import IPv6Address as TCP6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import (
@@ -112,7 +115,7 @@ class Proxy:
         except BaseException as error:
             factory.abandon()
             if isinstance(error, SOCKSError):
-                _tell(error, factory, target)
+                tell(error, factory.conversation, target)
             raise
 
     def _timed(
@@ -130,18 +133,33 @@ class Proxy:
 
         def timedOut(result: object, seconds: float) -> Failure:
             error = TimedOut(f"not done in {seconds:g} seconds")
-            _tell(error, factory, target)
+            tell(error, factory.conversation, target)
             return Failure(error)
 
         return attempt.addTimeout(self.timeout, clock, timedOut)
 
 
-def _tell(error: SOCKSError, factory: ConversationFactory, target: Target) -> None:
+def tell(error: SOCKSError, conversation: Conversation | None, target: Target) -> None:
     """
     Say in an error what it is about; one of a proxy on the way to this one says
     it already.
     """
     if not error.target:
         error.target = str(target)
-        if factory.conversation is not None:
-            error.proxy = factory.conversation.proxy
+        if conversation is not None:
+            error.proxy = conversation.proxy
+
+
+def reachable(
+    conversation: Conversation, reply: wire.Reply
+) -> tuple[IPv4Address | IPv6Address | bytes, int]:
+    """
+    BND.ADDR and BND.PORT (RFC 1928, section 6).  Where BND.ADDR is unspecified, it
+    means the address that the proxy was reached at.
+    """
+    host = reply.host
+    if not isinstance(host, bytes) and host.is_unspecified:
+        peer = conversation.transport.getPeer()
+        if isinstance(peer, TCP4Address | TCP6Address):
+            host = ip_address(peer.host.partition("%")[0])
+    return host, reply.port

@@ -29,12 +29,16 @@ class Target:
 
     @ivar host: An IP address or a name: the proxy's to look up, never ours.
     @ivar port: 0 to 65535.
+    @ivar words: What to call it, if not by those two.
     """
 
     host: str | bytes
     port: int
+    words: str = ""
 
     def __str__(self) -> str:
+        if self.words:
+            return self.words
         host = self.host
         if isinstance(host, bytes):
             text = host.decode("ascii", "backslashreplace")
