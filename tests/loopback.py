@@ -110,12 +110,14 @@ class Place:
         factory.buildProtocol = build
         return await self.listen(factory)
 
-    async def proxy(self, *authenticators: IAuthenticator) -> SOCKS5ServerFactory:
+    async def proxy(
+        self, *authenticators: IAuthenticator, **options: Any
+    ) -> SOCKS5ServerFactory:
         """
         A proxy of ours; its C{port} is where it is.
         """
         factory = SOCKS5ServerFactory(
-            self.reactor, authenticators or [NoAuthentication()]
+            self.reactor, authenticators or [NoAuthentication()], **options
         )
         factory.port = await self.listen(factory)  # type: ignore[attr-defined]
         return factory

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         SOCKS5ConnectionPool,
     )
     from twisted_socks5.policy import Decision, Guard
+    from twisted_socks5.routes import ThroughProxy
     from twisted_socks5.server.factory import SOCKS5ServerFactory
     from twisted_socks5.settings import Limits, Throttling, Timeouts
 
@@ -52,6 +53,7 @@ _HOMES = {
     "SOCKS5DatagramEndpoint": "client",
     "SOCKS5ServerEndpoint": "client",
     "SOCKS5ServerFactory": "server.factory",
+    "ThroughProxy": "routes",
     "Throttling": "settings",
     "Timeouts": "settings",
     "UsernamePasswordAuthenticator": "authenticators",
@@ -79,6 +81,7 @@ __all__ = [
     "SOCKS5DatagramEndpoint",
     "SOCKS5ServerEndpoint",
     "SOCKS5ServerFactory",
+    "ThroughProxy",
     "Throttling",
     "Timeouts",
     "UsernamePasswordAuthenticator",

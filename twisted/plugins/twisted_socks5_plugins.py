@@ -14,20 +14,28 @@ from twisted.application.service import ServiceMaker
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import ICheckerFactory
 from twisted.internet.interfaces import (
+    IReactorCore,
+    IStreamClientEndpointStringParserWithReactor,
     IStreamServerEndpoint,
     IStreamServerEndpointStringParser,
 )
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from twisted_socks5.interfaces import IAuthenticatorFactory, IPolicyFactory
+from twisted_socks5.interfaces import (
+    IAuthenticatorFactory,
+    IPolicyFactory,
+    IRouteFactory,
+)
 
 if TYPE_CHECKING:
     from twisted_socks5.authenticators import NoAuthentication
     from twisted_socks5.authenticators.certificate import CertificateAuthenticator
     from twisted_socks5.authenticators.gssapi import GSSAPIAuthenticator
+    from twisted_socks5.client import SOCKS5ClientEndpoint
     from twisted_socks5.passwords.checker import HashedPasswordChecker
     from twisted_socks5.policy import Guard
+    from twisted_socks5.routes import ThroughProxy
 
 socks5 = ServiceMaker(
     "SOCKS5 proxy",
@@ -226,9 +234,58 @@ class GSSAPIFactory:
         )
 
 
+@implementer(IPlugin, IRouteFactory)
+class ThroughProxyFactory:
+    """
+    Makes the route through another proxy.
+    """
+
+    name = "socks5"
+    help = (
+        "Through another SOCKS5 proxy, at a client endpoint; it looks the "
+        "names up. Several of them are a chain: its endpoint may be socks5: too."
+    )
+    argumentHelp = "ENDPOINT[:user=NAME:passwordFile=PATH][:timeout=SECONDS]"
+
+    def generate(self, reactor: Any, *args: str, **kwargs: str) -> ThroughProxy:
+        """
+        Make a route.
+
+        @raise ValueError: An argument is wrong.
+        """
+        from twisted_socks5.routes.throughproxy import routeFromArguments
+
+        return routeFromArguments(reactor, *args, **kwargs)
+
+
+@implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
+class ClientEndpointParser:
+    """
+    Makes client endpoints of strings:
+    C{socks5:host=example.org:port=443:proxy=tcp\\:127.0.0.1\\:1080}.
+    """
+
+    prefix = "socks5"
+
+    def parseStreamClient(
+        self, reactor: IReactorCore, *args: Any, **kwargs: Any
+    ) -> SOCKS5ClientEndpoint:
+        """
+        Make a client endpoint.
+
+        @raise ValueError: An argument is wrong.
+        @raise TypeError: One is missing, or nobody knows it.
+        """
+        from twisted_socks5.client.strings import endpointFromArguments
+
+        return endpointFromArguments(reactor, *args, **kwargs)
+
+
 certificate = CertificateAuthenticatorFactory()
+clientEndpoint = ClientEndpointParser()
 gssapi = GSSAPIFactory()
 guard = GuardFactory()
 hashed = HashedPasswordCheckerFactory()
 mutualTLS = MutualTLSParser()
 none = NoAuthenticationFactory()
+throughProxy = ThroughProxyFactory()

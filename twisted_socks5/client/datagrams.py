@@ -157,6 +157,13 @@ class SOCKS5DatagramPort:
         kind = UDP6Address if host.version == 6 else UDP4Address
         return kind("UDP", str(host), number)
 
+    @property
+    def localPort(self) -> int:
+        """
+        The port of this host that datagrams go to the relay from.
+        """
+        return int(self._local.getHost().port)
+
     # -- IUDPTransport --------------------------------------------------------
 
     def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:

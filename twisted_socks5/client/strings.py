@@ -20,6 +20,25 @@ from twisted_socks5.interfaces import IClientAuthenticator
 _YES_OR_NO = {"yes": True, "no": False}
 
 
+def authenticatorsFromArguments(
+    user: str | None, passwordFile: str | None
+) -> list[IClientAuthenticator]:
+    """
+    What to offer a proxy, by the arguments of a string.
+
+    @raise ValueError: One of them is wrong.
+    @raise OSError: The file cannot be read.
+    """
+    if user is None and passwordFile is None:
+        return []
+    if user is None or passwordFile is None:
+        raise ValueError("user and passwordFile go together")
+    password, _, rest = Path(passwordFile).read_bytes().partition(b"\n")
+    if rest:
+        raise ValueError(f"passwordFile={passwordFile}: more than one line")
+    return [Login(user, password.removesuffix(b"\r"))]
+
+
 def endpointFromArguments(
     reactor: Any,
     host: str,
@@ -45,19 +64,11 @@ def endpointFromArguments(
     """
     if oneFlight not in _YES_OR_NO:
         raise ValueError(f"oneFlight={oneFlight}: yes or no")
-    if (user is None) != (passwordFile is None):
-        raise ValueError("user and passwordFile go together")
-    offered: list[IClientAuthenticator] = []
-    if user is not None and passwordFile is not None:
-        password, _, rest = Path(passwordFile).read_bytes().partition(b"\n")
-        if rest:
-            raise ValueError(f"passwordFile={passwordFile}: more than one line")
-        offered.append(Login(user, password.removesuffix(b"\r")))
     return SOCKS5ClientEndpoint(
         clientFromString(reactor, proxy),
         host,
         int(port),
-        *offered,
+        *authenticatorsFromArguments(user, passwordFile),
         oneFlight=_YES_OR_NO[oneFlight],
         timeout=float(timeout),
         reactor=reactor,

@@ -19,6 +19,7 @@ from twisted_socks5.service.plugins import (
     AUTHENTICATOR,
     COMMAND,
     POLICY,
+    ROUTE,
     findPlugins,
     makeChecker,
     showPlugins,
@@ -60,6 +61,13 @@ class SOCKS5Options(Options, AuthOptionMixin):
             None,
             "guard",
             "Who may go where: NAME[:ARGUMENTS], see --help-policy.",
+        ],
+        [
+            "route",
+            None,
+            None,
+            "Way out, else straight from this host: NAME[:ARGUMENTS], see "
+            "--help-route.",
         ],
         [
             "access-log",
@@ -154,6 +162,13 @@ class SOCKS5Options(Options, AuthOptionMixin):
         Show the commands of plugins.
         """
         showPlugins(COMMAND)
+        raise SystemExit(0)
+
+    def opt_help_route(self) -> None:
+        """
+        Show the ways out there are.
+        """
+        showPlugins(ROUTE)
         raise SystemExit(0)
 
     def opt_version(self) -> None:

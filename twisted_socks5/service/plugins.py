@@ -30,6 +30,8 @@ from twisted_socks5.interfaces import (
     ICommandFactory,
     IConnectPolicy,
     IPolicyFactory,
+    IRoute,
+    IRouteFactory,
 )
 from twisted_socks5.observe.escape import escape
 
@@ -76,6 +78,7 @@ class PluginKind:
 
 AUTHENTICATOR = PluginKind("--authenticator", IAuthenticatorFactory, IAuthenticator)
 POLICY = PluginKind("--policy", IPolicyFactory, IConnectPolicy)
+ROUTE = PluginKind("--route", IRouteFactory, IRoute)
 COMMAND = PluginKind("--command", ICommandFactory, ICommand)
 CHECKER = PluginKind("--auth", ICheckerFactory, ICredentialsChecker, "authType")
 

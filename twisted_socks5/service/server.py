@@ -31,6 +31,7 @@ from twisted_socks5.service.plugins import (
     AUTHENTICATOR,
     COMMAND,
     POLICY,
+    ROUTE,
     findPlugins,
     makePlugin,
 )
@@ -109,6 +110,9 @@ def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
         makePlugin(COMMAND, plugins, reactor, text) for text in options["command"]
     ]
     policy = makePlugin(POLICY, plugins, reactor, options["policy"])
+    route = None
+    if options["route"]:
+        route = makePlugin(ROUTE, plugins, reactor, options["route"])
     checkers = [prepareChecker(one) for one in options.get("credCheckers", [])]
     authenticators = _authenticators(made, checkers)
     accessLog = _ACCESS_LOGS[options["access-log"]]
@@ -117,6 +121,7 @@ def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
         reactor,
         authenticators,
         policy=policy,
+        route=route,
         relay=_RELAYS[options["relay"]](reactor, settings.timeout),
         timeouts=settings.timeout,
         limits=settings.limit,
@@ -134,7 +139,7 @@ def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
         factory.ownListeners.add(addressOf(listener.port.getHost()))
     plugins.warn()
     service = MultiService()
-    for one in (*made, *commands, policy, *checkers):
+    for one in (*made, *commands, policy, route, *checkers):
         if IService.providedBy(one):
             one.setServiceParent(service)
     SOCKS5Service(factory, listeners).setServiceParent(service)

@@ -1,0 +1,420 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+The route through another proxy, on loopback.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pytest_twisted import blockon
+from twisted.internet import reactor as theReactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import connectProtocol
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from zope.interface.verify import verifyObject
+
+from tests.conversation import assertServes, connectTo, connectToName, readExactly
+from tests.loopback import (
+    Echo,
+    HalfClosingPeer,
+    Peer,
+    Place,
+    inReactor,
+    openSockets,
+    passwords,
+)
+from tests.test_start import refused
+from twisted_socks5 import (
+    Decision,
+    Guard,
+    Login,
+    SOCKS5ClientEndpoint,
+    SOCKS5DatagramEndpoint,
+    SOCKS5ServerEndpoint,
+    ThroughProxy,
+    errors,
+)
+from twisted_socks5.interfaces import IRoute
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+
+ALICE = Login("alice", "wonderland")
+reactor: Any = theReactor
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    before = openSockets()
+    place = Place(theReactor)
+    yield place
+    blockon(Deferred.fromCoroutine(place.close()))
+    blockon(Deferred.fromCoroutine(place.until(lambda: not openSockets() - before)))
+
+
+def factoryOf(kind: Any) -> Any:
+    factory: Any = Factory.forProtocol(kind)
+    factory.noisy = False
+    return factory
+
+
+class Two:
+    """
+    A proxy, and a second one that it leaves through.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    async def start(self, login: Login = ALICE, policy: Any = None) -> None:
+        second: Any = await self.place.proxy(passwords(alice="wonderland"))
+        self.second = second
+        route = ThroughProxy(reactor, self.place.to(second.port), login)
+        assert verifyObject(IRoute, route)
+        first: Any = await self.place.proxy(route=route, policy=policy)
+        self.first = first
+        self.proxy = self.place.to(first.port)
+
+    async def connect(
+        self, port: int, host: str = "127.0.0.1", kind: Any = Peer
+    ) -> Any:
+        return await SOCKS5ClientEndpoint(self.proxy, host, port).connect(
+            factoryOf(kind)
+        )
+
+    async def end(self) -> None:
+        await self.place.until(
+            lambda: not [*self.first.registry, *self.second.registry]
+        )
+
+
+@pytest.fixture
+def two(place: Place) -> Two:
+    return Two(place)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@inReactor
+async def test_CONNECT(place: Place, two: Two, host: str) -> None:
+    """
+    Names stay names.
+    """
+    await two.start()
+    port = await place.serve(Echo)
+    peer = await two.connect(port, host)
+    (session,) = two.second.registry
+    assert session.rawTarget == (b"localhost" if host == "localhost" else b"\x7f\0\0\1")
+    assert session.identity.name == "alice"
+    peer.transport.write(b"hello")
+    await place.until(lambda: peer.received == b"hello")
+    peer.transport.loseConnection()
+    await place.until(lambda: peer.reason)
+    await two.end()
+
+
+class Banner(Protocol):
+    """
+    Speaks first.
+    """
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(b"220 hello")
+        self.transport.loseConnection()
+
+
+@inReactor
+async def test_aBanner(place: Place, two: Two) -> None:
+    await two.start()
+    port = await place.serve(Banner)
+    peer = await two.connect(port)
+    await place.until(lambda: peer.reason)
+    assert peer.received == b"220 hello"
+    await two.end()
+
+
+@inReactor
+async def test_halfClose(place: Place, two: Two) -> None:
+    await two.start()
+    port = await place.serve(HalfClosingPeer)
+    peer = await two.connect(port, kind=HalfClosingPeer)
+    await place.until(lambda: place.protocols)
+    (destination,) = place.protocols
+    peer.transport.write(b"question")
+    peer.transport.loseWriteConnection()
+    await place.until(lambda: destination.isReadClosed)
+    destination.transport.write(b"answer")
+    destination.transport.loseConnection()
+    await place.until(lambda: peer.isReadClosed)
+    assert (destination.received, peer.received) == (b"question", b"answer")
+    peer.transport.loseConnection()
+    await two.end()
+
+
+@inReactor
+async def test_failures(place: Place, two: Two) -> None:
+    """
+    What the second proxy replies, the first one does too.
+    """
+    await two.start()
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        with pytest.raises(errors.ConnectionRefused):
+            await two.connect(bound.getsockname()[1])
+    with pytest.raises(errors.ConnectionNotAllowed):  # its own port
+        await two.connect(two.second.port)
+    await two.end()
+
+
+@inReactor
+async def test_aWrongPassword(place: Place, two: Two) -> None:
+    """
+    It is no business of the client's.
+    """
+    await two.start(Login("alice", "looking-glass"))
+    with pytest.raises(errors.GeneralFailure):
+        await two.connect(9)
+    await two.end()
+
+
+@inReactor
+async def test_theSecondProxyIsNotThere(place: Place, two: Two) -> None:
+    await two.start()
+    await place.ports.pop(0).stopListening()
+    with pytest.raises(errors.GeneralFailure):
+        await two.connect(9)
+    await two.end()
+
+
+class NotToLoopback(Guard):
+    """
+    Lets nobody there.
+    """
+
+    def checkAddress(self, request: Any, address: Any) -> Decision:
+        return Decision.deny()
+
+    def decide(self, request: Any) -> Decision:
+        return Decision.allow()
+
+
+@inReactor
+async def test_addressesAreJudged(place: Place, two: Two) -> None:
+    await two.start(policy=NotToLoopback())
+    port = await place.serve(Echo)
+    with pytest.raises(errors.ConnectionNotAllowed):
+        await two.connect(port)
+    assert not list(two.second.registry)
+    await two.end()
+
+
+@inReactor
+async def test_theClientGoesAway(place: Place, two: Two) -> None:
+    """
+    What was begun at the second proxy is undone.
+    """
+    silent = await place.serve(Peer)
+    route = ThroughProxy(reactor, place.to(silent))
+    first: Any = await place.proxy(route=route)
+    attempt = SOCKS5ClientEndpoint(place.to(first.port), "127.0.0.1", 9).connect(
+        factoryOf(Peer)
+    )
+    attempt.addErrback(lambda failure: None)
+    await place.until(lambda: place.protocols and place.protocols[0].received)
+    attempt.cancel()
+    await place.until(lambda: place.protocols[0].reason and not list(first.registry))
+
+
+@inReactor
+async def test_BIND(place: Place, two: Two) -> None:
+    await two.start()
+    port: Any = await SOCKS5ServerEndpoint(two.proxy, "127.0.0.1", 0).listen(
+        factoryOf(Peer)
+    )
+    peer: Any = await connectProtocol(place.to(port.getHost().port), Peer())
+    accepted: Any = await port.accepted
+    peer.transport.write(b"hello")
+    await place.until(lambda: accepted.received == b"hello")
+    accepted.transport.loseConnection()
+    await place.until(lambda: peer.reason)
+    await two.end()
+
+
+class Keeping(DatagramProtocol):
+    """
+    Keeps what it gets.
+    """
+
+    def __init__(self) -> None:
+        self.received: list[object] = []
+
+    def datagramReceived(self, datagram: bytes, addr: object) -> None:
+        self.received.append((datagram, addr))
+
+
+class Answering(DatagramProtocol):
+    """
+    Sends back what it gets.
+    """
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        transport: Any = self.transport
+        transport.write(datagram, addr)
+
+
+@inReactor
+async def test_ASSOCIATE(place: Place, two: Two) -> None:
+    await two.start()
+    answering = reactor.listenUDP(
+        0, Answering(), interface="127.0.0.1", maxPacketSize=65536
+    )
+    place.ports.append(answering)
+    number = answering.getHost().port
+    protocol = Keeping()
+    port = await SOCKS5DatagramEndpoint(reactor, two.proxy).listen(protocol)
+    for payload, host in ((b"one", "127.0.0.1"), (bytes(65490), "localhost")):
+        protocol.received.clear()
+        port.write(payload, (host, number))
+        await place.until(lambda: protocol.received)
+        assert protocol.received == [(payload, ("127.0.0.1", number))]
+    await port.stopListening()
+    await two.end()
+
+
+def test_noOtherAddressToGoOutFrom() -> None:
+    route: Any = ThroughProxy(reactor, Place(reactor).to(9))
+    with pytest.raises(errors.CommandNotSupported):
+        route.boundTo(None)
+
+
+# -- a chain of three -------------------------------------------------------------
+
+
+CHUNK = 1 << 16
+CHUNKS = 1024
+
+
+class Hashing(Peer):
+    """
+    Sends 64 MiB, as fast as they are taken, and takes the same.
+    """
+
+    def connectionMade(self) -> None:
+        self.hashed = hashlib.sha256()
+        self.sent = hashlib.sha256()
+        self.count = self.left = 0
+        self.left = CHUNKS
+        self.transport.registerProducer(self, False)
+
+    def resumeProducing(self) -> None:
+        if not self.left:
+            self.transport.unregisterProducer()
+            return
+        self.left -= 1
+        data = hashlib.shake_128(b"%d %d" % (id(self), self.left)).digest(1024) * (
+            CHUNK // 1024
+        )
+        self.sent.update(data)
+        self.transport.write(data)
+
+    def stopProducing(self) -> None: ...
+
+    def dataReceived(self, data: bytes) -> None:
+        self.hashed.update(data)
+        self.count += len(data)
+
+
+@inReactor
+async def test_aChainOfThree(place: Place) -> None:
+    """
+    By two users and nobody, 64 MiB each way; and when the middle one ends it, both
+    ends see that.
+    """
+    third: Any = await place.proxy(passwords(bob="builder"))
+    second: Any = await place.proxy(
+        passwords(alice="wonderland"),
+        route=ThroughProxy(reactor, place.to(third.port), Login("bob", "builder")),
+    )
+    first: Any = await place.proxy(
+        route=ThroughProxy(reactor, place.to(second.port), ALICE)
+    )
+    proxies = [first, second, third]
+    port = await place.serve(Hashing)
+    endpoint = SOCKS5ClientEndpoint(place.to(first.port), "localhost", port)
+    peer: Any = await endpoint.connect(factoryOf(Hashing))
+    await place.until(lambda: place.protocols)
+    (destination,) = place.protocols
+    total = CHUNK * CHUNKS
+    await place.until(lambda: peer.count == destination.count == total, 120)
+    assert peer.hashed.digest() == destination.sent.digest()
+    assert destination.hashed.digest() == peer.sent.digest()
+    (session,) = second.registry
+    session.end("killed")
+    await place.until(lambda: peer.reason and destination.reason)
+    await place.until(
+        lambda: not any(session for proxy in proxies for session in proxy.registry)
+    )
+
+
+# -- the command line -------------------------------------------------------------
+
+
+def test_option(
+    start: Callable[..., Server], listener: socket.socket, tmp_path: Path
+) -> None:
+    (tmp_path / "users").touch(0o600)
+    (tmp_path / "users").write_text("alice:wonderland\n")
+    (tmp_path / "password").write_text("wonderland\n")
+    second = start("--auth", f"file:{tmp_path}/users")
+    first = start(
+        "--route",
+        f"socks5:tcp\\:127.0.0.1\\:{second.port}:user=alice"
+        f":passwordFile={tmp_path}/password",
+    )
+    assertServes(first, listener)
+    second.waitForLog("user=alice")
+    with first.connect() as client:
+        client.sendall(b"\x05\x01\x00" + connectToName(b"localhost", 1))
+        assert readExactly(client, 4) == b"\x05\x00\x05\x05"
+    second.waitForLog("target=localhost:1 ")
+    with first.connect() as client:
+        client.sendall(b"\x05\x01\x00" + connectTo(second.port))
+        assert readExactly(client, 4) == b"\x05\x00\x05\x02"
+
+
+@pytest.mark.parametrize(
+    ("route", "words"),
+    [
+        ("nosuch", "no such plugin; there is socks5"),
+        ("socks5", "expected ENDPOINT"),
+        ("socks5:nonsense\\:1", "nonsense"),
+        ("socks5:tcp\\:127.0.0.1\\:1:user=a", "passwordFile"),
+        ("socks5:tcp\\:127.0.0.1\\:1:user=a:passwordFile=/nowhere", "No such file"),
+        ("socks5:tcp\\:127.0.0.1\\:1:timeout=soon", "soon"),
+    ],
+)
+def test_mistakes(route: str, words: str) -> None:
+    line = refused("--route", route)
+    assert "--route" in line
+    assert words in line
+
+
+def test_help() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "twisted", "socks5", "--help-route"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0
+    assert "socks5[:ENDPOINT" in done.stdout
