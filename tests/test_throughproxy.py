@@ -44,6 +44,7 @@ from twisted_socks5 import (
     ThroughProxy,
     errors,
 )
+from twisted_socks5.addresses import Address
 from twisted_socks5.interfaces import IRoute
 
 if TYPE_CHECKING:
@@ -289,6 +290,68 @@ async def test_ASSOCIATE(place: Place, two: Two) -> None:
         assert protocol.received == [(payload, ("127.0.0.1", number))]
     await port.stopListening()
     await two.end()
+
+
+@inReactor
+async def test_peersAreJudged(place: Place, two: Two) -> None:
+    await two.start(policy=NotToLoopback())
+    with pytest.raises(errors.ConnectionNotAllowed):
+        await SOCKS5ServerEndpoint(two.proxy, "127.0.0.1", 0).listen(factoryOf(Peer))
+    assert not list(two.second.registry)
+    port: Any = await SOCKS5ServerEndpoint(two.proxy, "0.0.0.0", 0).listen(
+        factoryOf(Peer)
+    )
+    peer: Any = await connectProtocol(place.to(port.getHost().port), Peer())
+    with pytest.raises(errors.ConnectionNotAllowed):
+        await port.accepted
+    await place.until(lambda: peer.reason)
+    await two.end()
+
+
+@inReactor
+async def test_destinationsOfDatagramsAreJudged(place: Place, two: Two) -> None:
+    await two.start(policy=NotToLoopback())
+    port = await SOCKS5DatagramEndpoint(reactor, two.proxy).listen(Keeping())
+    (session,) = two.first.registry
+    port.write(b"hello", ("127.0.0.1", 9))
+    await place.until(lambda: session.traffic.drops["denied"] == 1)
+    await port.stopListening()
+    await two.end()
+
+
+class Saying(Peer):
+    """
+    Says what the test has it say.
+    """
+
+    said = b""
+
+    def connectionMade(self) -> None:
+        self.transport.write(self.said)
+
+
+@inReactor
+async def test_whatComesFromOurPortComesFromNoClient(place: Place) -> None:
+    relay = Keeping()
+    listening = reactor.listenUDP(0, relay, interface="127.0.0.1")
+    place.ports.append(listening)
+    number = listening.getHost().port.to_bytes(2, "big")
+    said = b"\x05\x00" + b"\x05\x00\x00\x01\x7f\x00\x00\x01" + number
+    port = await place.serve(type("Relaying", (Saying,), {"said": said}))
+    route: Any = ThroughProxy(reactor, place.to(port))
+
+    async def check(address: Address) -> None: ...
+
+    datagrams = await route.datagrams(check)
+    send = await datagrams.sender(Address("example.org", 53))
+    send(b"hello")
+    await place.until(lambda: relay.received)
+    received: Any = relay.received[0]
+    source = received[1][1]
+    assert datagrams.sendsFrom(source)
+    assert not datagrams.sendsFrom(source ^ 1)
+    datagrams.close()
+    await place.until(lambda: place.protocols[0].reason)
 
 
 def test_noOtherAddressToGoOutFrom() -> None:
