@@ -69,6 +69,15 @@ def passwords(**users: str) -> IAuthenticator:
     return UsernamePasswordAuthenticator.withCheckers(known)
 
 
+def factoryOf(kind: Any) -> Any:
+    """
+    A factory that does not say when it begins.
+    """
+    factory: Any = Factory.forProtocol(kind)
+    factory.noisy = False
+    return factory
+
+
 class Place:
     """
     Where things listen, until the test is over.
@@ -99,8 +108,7 @@ class Place:
         """
         Have protocols serve those who connect.
         """
-        factory: Any = Factory.forProtocol(protocol)
-        factory.noisy = False
+        factory = factoryOf(protocol)
         built = factory.buildProtocol
 
         def build(addr: object) -> Any:

@@ -25,7 +25,6 @@ from twisted.internet.error import (
     ConnectionRefusedError,
 )
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Factory
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.tcp import Client
 from zope.interface import implementer
@@ -38,6 +37,7 @@ from tests.loopback import (
     HalfClosingPeer,
     Peer,
     Place,
+    factoryOf,
     inReactor,
     openSockets,
     passwords,
@@ -58,12 +58,6 @@ def place() -> Iterator[Place]:
     yield place
     blockon(Deferred.fromCoroutine(place.close()))
     blockon(Deferred.fromCoroutine(place.until(lambda: not openSockets() - before)))
-
-
-def factoryOf(kind: Any) -> Any:
-    factory = Factory.forProtocol(kind)
-    factory.noisy = False
-    return factory
 
 
 # -- a rogue proxy ------------------------------------------------------------------

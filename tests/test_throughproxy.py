@@ -20,7 +20,7 @@ from pytest_twisted import blockon
 from twisted.internet import reactor as theReactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import connectProtocol
-from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from twisted.internet.protocol import DatagramProtocol, Protocol
 from zope.interface.verify import verifyObject
 
 from tests.conversation import assertServes, connectTo, connectToName, readExactly
@@ -29,6 +29,7 @@ from tests.loopback import (
     HalfClosingPeer,
     Peer,
     Place,
+    factoryOf,
     inReactor,
     openSockets,
     passwords,
@@ -61,12 +62,6 @@ def place() -> Iterator[Place]:
     yield place
     blockon(Deferred.fromCoroutine(place.close()))
     blockon(Deferred.fromCoroutine(place.until(lambda: not openSockets() - before)))
-
-
-def factoryOf(kind: Any) -> Any:
-    factory: Any = Factory.forProtocol(kind)
-    factory.noisy = False
-    return factory
 
 
 class Two:
