@@ -14,6 +14,7 @@ import pytest
 from pytest_twisted import blockon
 from twisted.internet import reactor as theReactor
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP6ClientEndpoint
 from twisted.internet.error import MessageLengthError
 from twisted.internet.interfaces import IListeningPort, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol
@@ -23,9 +24,15 @@ from twisted.names.server import DNSServerFactory
 from zope.interface.verify import verifyObject
 
 from tests.clientmemory import CHOSEN, MemoryEndpoint, errorOf
-from tests.conversation import pattern
+from tests.conversation import loopback6, pattern
 from tests.loopback import Peer, Place, inReactor, openSockets, passwords
-from twisted_socks5 import Login, SOCKS5DatagramEndpoint, errors
+from twisted_socks5 import (
+    Login,
+    NoAuthentication,
+    SOCKS5DatagramEndpoint,
+    SOCKS5ServerFactory,
+    errors,
+)
 
 reactor: Any = theReactor
 ALICE = Login("alice", "wonderland")
@@ -130,6 +137,25 @@ async def test_names(place: UDPPlace) -> None:
     port.write(b"hello", ("localhost", number))
     await place.until(lambda: protocol.received)
     assert protocol.received == [(b"hello", ("127.0.0.1", number))]
+    await port.stopListening()
+
+
+@inReactor
+async def test_IPv6(place: UDPPlace) -> None:
+    """
+    The relay and the destination have IPv6 addresses.
+    """
+    loopback6().close()
+    server = SOCKS5ServerFactory(reactor, [NoAuthentication()])
+    proxyPort = await place.listen(server, "tcp6:0:interface=\\:\\:1")
+    proxy = TCP6ClientEndpoint(reactor, "::1", proxyPort)
+    protocol = Datagrams()
+    port = await SOCKS5DatagramEndpoint(reactor, proxy).listen(protocol)
+    assert port.getHost().host == "::1"
+    number = place.answering("::1")
+    port.write(b"hello", ("::1", number))
+    await place.until(lambda: protocol.received)
+    assert protocol.received == [(b"hello", ("::1", number))]
     await port.stopListening()
 
 

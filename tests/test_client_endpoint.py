@@ -524,10 +524,10 @@ def test_halfClose() -> None:
     attempt.proxy.say(CHOSEN + REPLY + b"hello")
     attempt.proxy.protocol.readConnectionLost()
     protocol = attempt.protocol()
-    assert protocol.events == ["made", b"hello", "read closed"]
-    attempt.proxy.say(b"")
+    attempt.proxy.protocol.writeConnectionLost()
+    assert protocol.events == ["made", b"hello", "read closed", "write closed"]
     attempt.proxy.lose()
-    assert protocol.events[3:] == [b"", ConnectionDone]
+    assert protocol.events[4:] == [ConnectionDone]
     assert attempt.factory.events[-1] == "stop"
 
 
@@ -625,12 +625,15 @@ class Private:
 
     method = 0x80
 
+    def __init__(self, layer: type[Flipping] = Flipping) -> None:
+        self.layer = layer
+
     async def authenticate(self, exchange: IClientExchange) -> Flipping:
         assert exchange.proxy == "192.0.2.1:1080"
         assert exchange.target == "example.org:443"
         exchange.write(b"?")
         assert await exchange.readExactly(3) == b"yes"
-        return Flipping()
+        return self.layer()
 
 
 @pytest.mark.parametrize("byOctets", [False, True])
@@ -649,6 +652,52 @@ def test_aMethodWithALayer(byOctets: bool, kind: type[Seen]) -> None:
     assert attempt.proxy.heard() == flip(b"payload")
     attempt.proxy.lose()
     assert protocol.events[-1] is ConnectionDone
+
+
+BAD = b"\x05\x80yes" + flip(REPLY[:4]) + b"\x00"
+
+
+@pytest.mark.parametrize("byOctets", [False, True])
+def test_aLayerThatFindsTheBytesBad(byOctets: bool) -> None:
+    attempt = Attempt(Private())
+    attempt.proxy.say(BAD, byOctets=byOctets)
+    error = attempt.error()
+    assert type(error) is errors.MalformedMessage
+    assert isinstance(error.__cause__, ValueError)
+    attempt.proxy.lose()
+
+
+class Strict(Flipping):
+    """
+    A layer for which every end comes too early.
+    """
+
+    def eof(self) -> None:
+        raise LookupError("too early")
+
+
+@pytest.mark.parametrize("isHalf", [False, True])
+def test_aLayerThatFindsTheEndTooEarly(isHalf: bool) -> None:
+    attempt = Attempt(Private(Strict))
+    attempt.proxy.say(b"\x05\x80yes" + flip(REPLY[:4]))
+    if isHalf:
+        attempt.proxy.protocol.readConnectionLost()
+    else:
+        attempt.proxy.lose()
+    error = attempt.error()
+    assert type(error) is errors.MalformedMessage
+    assert isinstance(error.__cause__, LookupError)
+
+
+def test_aLayerThatFindsThePayloadBad() -> None:
+    """
+    The reactor hears of it, and closes.
+    """
+    attempt = Attempt(Private())
+    attempt.proxy.say(b"\x05\x80yes" + flip(REPLY))
+    with pytest.raises(ValueError, match="00 came"):
+        attempt.proxy.say(flip(b"hello") + b"\x00")
+    assert attempt.protocol().events == ["made", b"hello"]
 
 
 class Asking:

@@ -16,7 +16,11 @@ import pytest
 from pytest_twisted import blockon
 from twisted.internet import reactor as theReactor
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import (
+    TCP6ClientEndpoint,
+    UNIXClientEndpoint,
+    wrapClientTLS,
+)
 from twisted.internet.error import (
     ConnectingCancelledError,
     ConnectionAborted,
@@ -31,7 +35,7 @@ from zope.interface import implementer
 
 from tests.certificates import forLocalhost
 from tests.clientmemory import REPLY
-from tests.conversation import pattern
+from tests.conversation import loopback6, pattern
 from tests.loopback import (
     Echo,
     HalfClosingPeer,
@@ -227,6 +231,48 @@ async def test_theTransportIsTheRealOne(place: Place) -> None:
     peer.transport.loseConnection()
     await place.until(lambda: peer.reason)
     assert peer.reason is ConnectionDone
+
+
+@inReactor
+async def test_namesAreNotLookedUp(place: Place) -> None:
+    """
+    Not by the client's reactor, that is; a rogue proxy stands in for one of
+    another process.
+    """
+
+    class Refusing:
+        def resolveHostName(self, *arguments: Any, **more: Any) -> None:
+            raise AssertionError("looked up")
+
+    endpoint = await rogue(place, ACCEPTED + REPLY, thenEnds=False)
+    anyReactor: Any = theReactor
+    before = anyReactor.installNameResolver(Refusing())
+    try:
+        peer: Any = await endpoint.connect(factoryOf(Peer))
+    finally:
+        anyReactor.installNameResolver(before)
+    peer.transport.loseConnection()
+    await place.until(lambda: place.protocols[0].reason)
+    assert b"\x03\x0bexample.org\x00\x50" in place.protocols[0].received
+
+
+@inReactor
+async def test_IPv6(place: Place) -> None:
+    loopback6().close()
+    server = SOCKS5ServerFactory(theReactor, [NoAuthentication()])
+    proxyPort = await place.listen(server, "tcp6:0:interface=\\:\\:1")
+    port = await place.listen(factoryOf(Echo), "tcp6:0:interface=\\:\\:1")
+    proxy = TCP6ClientEndpoint(theReactor, "::1", proxyPort)
+    endpoint = SOCKS5ClientEndpoint(proxy, "::1", port)
+    peer: Any = await endpoint.connect(factoryOf(Peer))
+    peer.transport.write(b"hello")
+    await place.until(lambda: peer.received == b"hello")
+    peer.transport.loseConnection()
+    await place.until(lambda: peer.reason)
+    refused = SOCKS5ClientEndpoint(proxy, "::1", 0)
+    words = rf"\[::1\]:0 through \[::1\]:{proxyPort}"
+    with pytest.raises(errors.GeneralFailure, match=words):
+        await refused.connect(factoryOf(Peer))
 
 
 @inReactor

@@ -7,10 +7,11 @@ The client's side of one connection (RFC 1928).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import attrs
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import NoProtocol
 from twisted.internet.interfaces import (
     IAddress,
@@ -26,6 +27,7 @@ from twisted_socks5.client.takeover import Successor, abort
 from twisted_socks5.client.target import inWords
 from twisted_socks5.errors import (
     SUCCEEDED,
+    MalformedMessage,
     NoAcceptableMethod,
     StreamEnded,
     UnofferedMethod,
@@ -59,6 +61,8 @@ class Conversation(Protocol):
     transport: Any
 
     _lost: Failure | None = None
+    _bad: Exception | None = None
+    _reading: Deferred[Any] | None = None
     _successor: Successor | None = None
 
     def __init__(self, proxy: str) -> None:
@@ -116,12 +120,35 @@ class Conversation(Protocol):
         Read one message.
 
         @raise StreamEnded: The proxy closed before; the cause tells how.
+        @raise MalformedMessage: The layer found the bytes bad.
         """
+        return await self._awaited(self.stream.readMessage(parse))
+
+    async def readExactly(self, count: int) -> bytes:
+        """
+        Read so many bytes.
+
+        @raise StreamEnded: The proxy closed before; the cause tells how.
+        @raise MalformedMessage: The layer found the bytes bad.
+        """
+        return await self._awaited(self.stream.readExactly(count))
+
+    async def _awaited(self, reading: Coroutine[Any, Any, _Message]) -> _Message:
+        awaited: Deferred[_Message] = Deferred.fromCoroutine(reading)
+        self._reading = awaited
         try:
-            return await self.stream.readMessage(parse)
+            if self._bad is not None:
+                awaited.cancel()
+            return await awaited
         except StreamEnded:
             cause = None if self._lost is None else self._lost.value
             raise StreamEnded("the proxy closed amid the handshake") from cause
+        except CancelledError:
+            if self._bad is None:
+                raise
+            raise MalformedMessage("protection failed") from self._bad
+        finally:
+            self._reading = None
 
     def send(self, data: bytes) -> None:
         """
@@ -135,7 +162,10 @@ class Conversation(Protocol):
         """
         self.layer = layer
         self.transport = LayeredTransport(self.transport, layer)
-        self.stream.setLayer(layer)
+        try:
+            self.stream.setLayer(layer)
+        except Exception as error:  # what has come already is not good
+            self._bad = error
 
     def abort(self) -> None:
         """
@@ -175,18 +205,26 @@ class Conversation(Protocol):
         """
         Bytes came from the proxy.
         """
-        self.stream.dataReceived(data)
+        try:
+            self.stream.dataReceived(data)
+        except Exception as error:
+            self._layerFailed(error)
 
     def readConnectionLost(self) -> None:
         """
         The proxy has closed its direction.
         """
-        self.stream.readConnectionLost()
+        try:
+            self.stream.readConnectionLost()
+        except Exception as error:
+            self._layerFailed(error)
 
     def writeConnectionLost(self) -> None:
         """
         Our direction is closed.
         """
+        if self._successor is not None:
+            self._successor.writeConnectionLost()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -196,7 +234,18 @@ class Conversation(Protocol):
         if self._successor is not None:
             self._successor.connectionLost(reason)
         elif not self.stream.ended:
-            self.stream.readConnectionLost()
+            self.readConnectionLost()
+
+    def _layerFailed(self, error: Exception) -> None:
+        """
+        Stop the reader, if there still is one; what a user's protocol raises is
+        for the reactor to deal with.
+        """
+        if self._successor is not None:
+            raise error
+        self._bad = error
+        if self._reading is not None:
+            self._reading.cancel()
 
 
 def _chosen(
@@ -234,7 +283,7 @@ class Exchange:
         """
         Read so many bytes.
         """
-        return await self._conversation.stream.readExactly(count)
+        return await self._conversation.readExactly(count)
 
     async def readMessage(
         self, parse: Callable[[bytearray], tuple[_Message, int] | None]

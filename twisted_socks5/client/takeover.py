@@ -106,6 +106,14 @@ class Successor:
         else:
             self._transport.loseConnection()
 
+    def writeConnectionLost(self) -> None:
+        """
+        Our direction is closed.
+        """
+        closeable = IHalfCloseableProtocol(self._current, None)
+        if closeable is not None:
+            closeable.writeConnectionLost()
+
     def connectionLost(self, reason: Failure) -> None:
         """
         The connection is gone.
