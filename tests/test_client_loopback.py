@@ -29,8 +29,10 @@ from twisted.internet.error import (
     ConnectionRefusedError,
 )
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.tcp import Client
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.certificates import forLocalhost
@@ -440,6 +442,50 @@ async def test_startTLS(place: Place) -> None:
     await place.until(lambda: peer.received == b"hello")
     peer.transport.loseConnection()
     await place.until(lambda: peer.reason)
+
+
+@implementer(IStreamClientEndpoint)
+class Watched:
+    """
+    Has somebody between transport and protocol, who is told of the end.
+    """
+
+    isOver = False
+
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self.endpoint = endpoint
+
+    def connect(self, protocolFactory: Any) -> Any:
+        watched = self
+
+        class Watching(Protocol):
+            def connectionMade(self) -> None:
+                self.inner = protocolFactory.buildProtocol(None)
+                self.inner.makeConnection(self.transport)
+
+            def dataReceived(self, data: bytes) -> None:
+                self.inner.dataReceived(data)
+
+            def connectionLost(self, reason: Failure = connectionDone) -> None:
+                watched.isOver = True
+                self.inner.connectionLost(reason)
+
+        connected: Any = self.endpoint.connect(factoryOf(Watching))
+        return connected.addCallback(lambda watching: watching.inner)
+
+
+@inReactor
+async def test_whoeverStandsBetweenStays(place: Place) -> None:
+    proxy: Any = await place.proxy()
+    port = await place.serve(Echo)
+    watched = Watched(place.to(proxy.port))
+    endpoint = SOCKS5ClientEndpoint(watched, "127.0.0.1", port)
+    peer: Any = await endpoint.connect(factoryOf(Peer))
+    peer.transport.write(b"hello")
+    await place.until(lambda: peer.received == b"hello")
+    peer.transport.loseConnection()
+    await place.until(lambda: peer.reason)
+    assert watched.isOver
 
 
 @implementer(IStreamClientEndpoint)

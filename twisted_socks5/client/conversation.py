@@ -52,6 +52,8 @@ class Conversation(Protocol):
     for; then somebody else gets the connection.
 
     @ivar proxy: Where the proxy is, in words.
+    @ivar isNextToTransport: Whether nobody between it and the transport needs to
+        be told of what comes.
     @ivar stream: The bytes that the proxy sends.
     @ivar layer: What protects them, if anything does.
     """
@@ -65,8 +67,9 @@ class Conversation(Protocol):
     _reading: Deferred[Any] | None = None
     _successor: Successor | None = None
 
-    def __init__(self, proxy: str) -> None:
+    def __init__(self, proxy: str = "", isNextToTransport: bool = False) -> None:
         self.proxy = proxy
+        self.isNextToTransport = isNextToTransport
 
     # -- the conversation -----------------------------------------------------
 
@@ -185,7 +188,7 @@ class Conversation(Protocol):
             protocol = factory.buildProtocol(address)
             if protocol is None:
                 raise NoProtocol()
-            successor = Successor(self.transport, self.stream, protocol)
+            successor = Successor(self, protocol)
             self._successor = successor
             protocol.makeConnection(self.transport)
         except BaseException:
@@ -200,6 +203,7 @@ class Conversation(Protocol):
         The proxy has accepted.
         """
         self.stream = ByteStream(self.transport)
+        self.proxy = self.proxy or inWords(self.transport.getPeer())
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -312,11 +316,13 @@ class ConversationFactory(Factory[Conversation]):
     conversation: Conversation | None = None
     isAbandoned = False
 
-    def __init__(self, user: IProtocolFactory | None) -> None:
+    def __init__(self, user: IProtocolFactory | None, isNextToTransport: bool) -> None:
         """
         @param user: Is told when connecting begins, and when it is all over.
+        @param isNextToTransport: As the conversation's.
         """
         self._user = user
+        self._isNextToTransport = isNextToTransport
 
     def startFactory(self) -> None:
         """
@@ -338,7 +344,8 @@ class ConversationFactory(Factory[Conversation]):
         """
         if self.isAbandoned:
             return None
-        self.conversation = Conversation(inWords(addr))
+        proxy = "" if addr is None else inWords(addr)
+        self.conversation = Conversation(proxy, self._isNextToTransport)
         return self.conversation
 
     def abandon(self) -> None:

@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from twisted_socks5 import wire
 from twisted_socks5.client.authenticators import Anonymous
 from twisted_socks5.client.conversation import Conversation, ConversationFactory
+from twisted_socks5.client.takeover import leavesNobodyBetween
 from twisted_socks5.client.target import Target, asTwisted
 from twisted_socks5.errors import SOCKSError, TimedOut
 from twisted_socks5.interfaces import IClientAuthenticator
@@ -88,7 +89,7 @@ class Proxy:
             L{SOCKSError}, with L{ConnectingCancelledError}, or with whatever the
             endpoint fails with; the connection is then closed.
         """
-        factory = ConversationFactory(user)
+        factory = ConversationFactory(user, leavesNobodyBetween(self.endpoint))
         attempt = Deferred.fromCoroutine(self._attempt(factory, command, target))
         return self._timed(attempt, self.reactor, factory, target)
 

@@ -8,32 +8,64 @@ brought it about.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    SSL4ClientEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    UNIXClientEndpoint,
+)
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IProtocol,
     ISSLTransport,
+    IStreamClientEndpoint,
 )
 from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
-from twisted_socks5.stream import ByteStream
+if TYPE_CHECKING:
+    from twisted_socks5.client.conversation import Conversation
 
 
-def _slotOf(transport: object) -> str | None:
+# Between transport and protocol they have a go-between, which tells of the
+# connection, and then has nothing left to do.
+_TWISTEDS_OWN = (
+    HostnameEndpoint,
+    SSL4ClientEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    UNIXClientEndpoint,
+)
+
+
+def leavesNobodyBetween(endpoint: IStreamClientEndpoint) -> bool:
+    """
+    Whether nobody that an endpoint has put between transport and protocol needs
+    to be told of what comes.  That is so with those of Twisted's own that connect
+    by themselves.
+    """
+    return type(endpoint) in _TWISTEDS_OWN
+
+
+def _slotOf(transport: Any, conversation: Conversation) -> str | None:
     """
     The attribute by which a transport of Twisted's knows whom to give its bytes
     to, and which may be set to somebody else: Twisted does so itself to slide
     TLS in between.
     """
     if isinstance(transport, ProtocolWrapper):
-        return "wrappedProtocol"
-    if isinstance(transport, Connection) and not ISSLTransport.providedBy(transport):
-        return "protocol"
-    return None
+        slot = "wrappedProtocol"
+    elif isinstance(transport, Connection) and not ISSLTransport.providedBy(transport):
+        slot = "protocol"
+    else:
+        return None
+    isFree = conversation.isNextToTransport or getattr(transport, slot) is conversation
+    return slot if isFree else None
 
 
 def abort(transport: Any) -> None:
@@ -60,13 +92,17 @@ class Successor:
     _log = Logger()
     _isLost = False
 
-    def __init__(self, transport: Any, stream: ByteStream, protocol: IProtocol) -> None:
+    def __init__(
+        self,
+        conversation: Conversation,
+        protocol: IProtocol,
+    ) -> None:
         self.protocol = protocol
-        self._transport = transport
-        self._stream = stream
-        self._slot = _slotOf(transport)
+        self._transport = conversation.transport
+        self._stream = conversation.stream
+        self._slot = _slotOf(self._transport, conversation)
         if self._slot is not None:
-            setattr(transport, self._slot, protocol)
+            setattr(self._transport, self._slot, protocol)
 
     def deliver(self) -> None:
         """

@@ -82,7 +82,7 @@ def asTwisted(host: wire.Host, port: int) -> TwistedAddress:
     return TCP6Address("TCP", str(host), port)
 
 
-def inWords(address: IAddress | None) -> str:
+def inWords(address: IAddress) -> str:
     """
     An address of Twisted's for people to read.
     """
@@ -93,8 +93,8 @@ def inWords(address: IAddress | None) -> str:
     if isinstance(address, HostnameAddress):
         return f"{address.hostname.decode('ascii', 'backslashreplace')}:{address.port}"
     if isinstance(address, UNIXAddress):
-        path = address.name
-        if isinstance(path, bytes):
-            path = path.decode("utf-8", "backslashreplace")
-        return f"unix:{path!r}"
+        name = address.name
+        if isinstance(name, bytes):
+            return f"unix:{name.decode('utf-8', 'backslashreplace')!r}"
+        return f"unix:{name!r}"
     return repr(address)
