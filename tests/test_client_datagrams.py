@@ -21,11 +21,13 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.names import dns
 from twisted.names.common import ResolverBase
 from twisted.names.server import DNSServerFactory
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.clientmemory import CHOSEN, MemoryEndpoint, errorOf
 from tests.conversation import loopback6, pattern
 from tests.loopback import Peer, Place, inReactor, openSockets, passwords
+from tests.test_layer import Flipping, flip
 from twisted_socks5 import (
     Login,
     NoAuthentication,
@@ -33,6 +35,7 @@ from twisted_socks5 import (
     SOCKS5ServerFactory,
     errors,
 )
+from twisted_socks5.interfaces import IClientAuthenticator, IClientExchange
 
 reactor: Any = theReactor
 ALICE = Login("alice", "wonderland")
@@ -318,6 +321,54 @@ async def test_nobodyAtTheRelayForAWhile(place: UDPPlace) -> None:
     await place.until(lambda: relay.received)
     assert protocol.events == ["start"]
     await port.stopListening()
+
+
+@implementer(IClientAuthenticator)
+class Protected:
+    """
+    A method whose layer flips every bit.
+    """
+
+    method = 0x80
+
+    async def authenticate(self, exchange: IClientExchange) -> Flipping:
+        return Flipping()
+
+
+class ProtectingProxy(Peer):
+    """
+    Speaks that method.
+    """
+
+    relay = b""
+
+    def connectionMade(self) -> None:
+        self.transport.write(b"\x05\x80" + flip(b"\x05\x00\x00" + self.relay))
+
+
+@inReactor
+async def test_aLayerProtectsDatagrams(place: UDPPlace) -> None:
+    relay = Datagrams()
+    # An octet of FF would be 00 on the wire, which the layer takes for bad.
+    number = b"\xff\xff"
+    while b"\xff" in number:
+        listening = reactor.listenUDP(0, relay, interface="127.0.0.1")
+        place.ports.append(listening)
+        number = listening.getHost().port.to_bytes(2, "big")
+    bound = b"\x01\x7f\x00\x00\x01" + number
+    port = await place.serve(type("Saying", (ProtectingProxy,), {"relay": bound}))
+    protocol = Datagrams()
+    endpoint = SOCKS5DatagramEndpoint(reactor, place.to(port), Protected())
+    association = await endpoint.listen(protocol)
+    association.write(b"query", ("192.0.2.7", 53))
+    await place.until(lambda: relay.received)
+    data, client = relay.received[0]
+    assert data == flip(HEADER + b"query")
+    listening.write(HEADER + b"clear", client)
+    listening.write(flip(HEADER + b"answer"), client)
+    await place.until(lambda: protocol.received)
+    assert protocol.received == [(b"answer", ("192.0.2.7", 53))]
+    await association.stopListening()
 
 
 @inReactor

@@ -198,6 +198,14 @@ def test_twoOfOneMethod(several: tuple[IClientAuthenticator, ...]) -> None:
         Attempt(*several)
 
 
+@pytest.mark.parametrize("method", [-1, 0xFF, 0x100])
+def test_methodsThatCannotBe(method: int) -> None:
+    odd = Private()
+    odd.method = method
+    with pytest.raises(ValueError, match="00 to FE"):
+        Attempt(odd)
+
+
 # -- what is asked for ----------------------------------------------------------
 
 

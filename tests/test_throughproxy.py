@@ -335,17 +335,62 @@ async def test_whatComesFromOurPortComesFromNoClient(place: Place) -> None:
     port = await place.serve(type("Relaying", (Saying,), {"said": said}))
     route: Any = ThroughProxy(reactor, place.to(port))
 
-    async def check(address: Address) -> None: ...
-
-    datagrams = await route.datagrams(check)
+    datagrams = await route.datagrams(allow)
     send = await datagrams.sender(Address("example.org", 53))
     send(b"hello")
+    with pytest.raises(OSError, match="too long"):
+        send(bytes(65507))
     await place.until(lambda: relay.received)
     received: Any = relay.received[0]
     source = received[1][1]
     assert datagrams.sendsFrom(source)
     assert not datagrams.sendsFrom(source ^ 1)
     datagrams.close()
+    await place.until(lambda: place.protocols[0].reason)
+
+
+async def allow(address: Address) -> None:
+    """
+    Anything goes.
+    """
+
+
+NAMED = b"\x05\x00\x00\x03\x01a\x00\x50"
+NUMBERED = b"\x05\x00\x00\x01\xc0\x00\x02\x07\x00\x50"
+
+
+async def rogue(place: Place, said: bytes) -> Any:
+    port = await place.serve(type("Rogue", (Saying,), {"said": b"\x05\x00" + said}))
+    return ThroughProxy(reactor, place.to(port))
+
+
+@inReactor
+async def test_anOutboundThatNobodyTakesOver(place: Place) -> None:
+    route = await rogue(place, NAMED)
+    outbound = await route.connect(Address("example.org", 80), allow)
+    assert str(outbound.local) == "0.0.0.0:0"  # no client is told a name
+    assert outbound.peer is None
+    assert outbound.detachSocket() is None
+    outbound.abort()
+    await place.until(lambda: place.protocols[0].reason)
+
+
+@inReactor
+async def test_aPortThatHasAName(place: Place) -> None:
+    route = await rogue(place, NAMED)
+    with pytest.raises(errors.GeneralFailure):
+        await route.listen(Address("example.org", 80), allow)
+    await place.until(lambda: place.protocols[0].reason)
+
+
+@inReactor
+async def test_aPeerThatHasAName(place: Place) -> None:
+    route = await rogue(place, NUMBERED + NAMED)
+    listening = await route.listen(Address("example.org", 80), allow)
+    assert str(listening.local) == "192.0.2.7:80"
+    with pytest.raises(errors.GeneralFailure):
+        await listening.accept()
+    listening.close()
     await place.until(lambda: place.protocols[0].reason)
 
 
