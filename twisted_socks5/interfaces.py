@@ -68,17 +68,6 @@ class IConversation(Interface):
         @raise StreamEnded: The peer closed before.
         """
 
-    def claim(name: bytes) -> Awaitable[None]:
-        """
-        Tell whom the client claims to be, once, before that is checked: so that
-        guesses are slowed and then refused.  An
-        L{AuthenticationFailed<twisted_socks5.errors.AuthenticationFailed>} that
-        is raised afterwards counts as a failure of the client's address and of
-        this name.
-
-        @raise AuthenticationFailed: There have been too many.
-        """
-
     def write(data: bytes) -> None:
         """
         Send bytes to the peer.
@@ -97,6 +86,17 @@ class IExchange(IConversation):
     certificate: X509 | None = Attribute(
         "The client's TLS certificate, where it showed one that was verified."
     )
+
+    def claim(name: bytes) -> Awaitable[None]:
+        """
+        Tell whom the client claims to be, once, before that is checked: so that
+        guesses are slowed and then refused.  An
+        L{AuthenticationFailed<twisted_socks5.errors.AuthenticationFailed>} that
+        is raised afterwards counts as a failure of the client's address and of
+        this name.
+
+        @raise AuthenticationFailed: There have been too many.
+        """
 
 
 class IAuthenticator(Interface):

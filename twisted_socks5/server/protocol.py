@@ -39,8 +39,8 @@ from twisted_socks5.relay.plain import plainTransport
 from twisted_socks5.server.exchange import Exchange
 from twisted_socks5.server.request import Request
 from twisted_socks5.server.session import Session, State
-from twisted_socks5.stream import ByteStream
 from twisted_socks5.server.throttle import Attempt
+from twisted_socks5.stream import ByteStream
 from twisted_socks5.timerqueue import Timer
 
 if TYPE_CHECKING:
