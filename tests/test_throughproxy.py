@@ -520,4 +520,4 @@ def test_help() -> None:
         timeout=30,
     )
     assert done.returncode == 0
-    assert "socks5[:ENDPOINT" in done.stdout
+    assert "socks5:ENDPOINT[" in done.stdout

@@ -247,7 +247,15 @@ class ThroughProxyFactory:
     )
     argumentHelp = "ENDPOINT[:user=NAME:passwordFile=PATH][:timeout=SECONDS]"
 
-    def generate(self, reactor: Any, *args: str, **kwargs: str) -> ThroughProxy:
+    def generate(
+        self,
+        reactor: Any,
+        proxy: str,
+        *,
+        user: str | None = None,
+        passwordFile: str | None = None,
+        timeout: str = "30",
+    ) -> ThroughProxy:
         """
         Make a route.
 
@@ -255,7 +263,7 @@ class ThroughProxyFactory:
         """
         from twisted_socks5.routes.throughproxy import routeFromArguments
 
-        return routeFromArguments(reactor, *args, **kwargs)
+        return routeFromArguments(reactor, proxy, user, passwordFile, timeout)
 
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
