@@ -343,3 +343,22 @@ def test_reactors(listener: socket.socket, reactor: str, relay: str) -> None:
                     readAll(one)
                 except ConnectionResetError:
                     pass
+
+
+@pytest.mark.parametrize("fromClient", [True, False])
+def test_urgentByte(
+    listener: socket.socket, start: Callable[..., Server], fromClient: bool
+) -> None:
+    """
+    Amid much that moves: what is behind it arrives, and so does the deadline.
+    """
+    server = start("--set", "timeout.idle=2")
+    client, destination = tunnel(server, listener)
+    writer, reader = (client, destination) if fromClient else (destination, client)
+    with client, destination:
+        with sending(writer, PAYLOAD):
+            assert digest(readExactly(reader, len(PAYLOAD))) == digest(PAYLOAD)
+        writer.send(b"!", socket.MSG_OOB)
+        writer.sendall(b"behind it")
+        assert readExactly(reader, 9) == b"behind it"
+        server.waitForLog("reason=idle")

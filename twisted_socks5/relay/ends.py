@@ -145,14 +145,13 @@ class End:
         """
         Something came: pass it on.
         """
-        self._tunnel.deadlines.lastMoved = self._relay.seconds()
-        end, looks = self, 1
+        end, looks, isFirst = self, 1, True
         for _ in range(_ROUNDS):
             if end._largeReads < _LARGE_READS:
                 count = end._copy(looks)
             else:
-                count = end._splice()
-            looks = 1
+                count = end._splice(isFirst)
+            looks, isFirst = 1, False
             if 0 < count < _SMALL and end.other._expectAnswer():
                 end, looks = end.other, _LOOKS
             elif count < BUFFER_SIZE:
@@ -261,6 +260,7 @@ class End:
         if not count:
             return self._end()
         self.received += count
+        self._tunnel.deadlines.lastMoved = relay.seconds()
         try:
             sent = other._socket.send(relay.view[:count])
         except BlockingIOError:
@@ -278,14 +278,16 @@ class End:
             self._readOn()
         return count
 
-    def _splice(self) -> int:
+    def _splice(self, isFirst: bool) -> int:
         """
         Have the kernel move bytes.  The pipe is ours only as long as there is
         something in it.
 
+        @param isFirst: Whether the reactor has just told that there is something.
         @return: How many bytes were passed on; 0 if there is no more to do.
         """
-        pipes, other = self._relay.pipes, self.other
+        relay, other = self._relay, self.other
+        pipes = relay.pipes
         pipe = pipes.take()
         if pipe is None:
             return self._copy()
@@ -293,14 +295,17 @@ class End:
             count = pipe.fill(self._descriptor)
         except BlockingIOError:
             pipes.give(pipe)
-            return self._readOn()
+            # Before a byte of urgent data there seems to be nothing, or the end;
+            # receiving gets past it.
+            return self._copy() if isFirst else self._readOn()
         except OSError:
             pipes.give(pipe)
             return self._tunnel.lost(self)
         if not count:
             pipes.give(pipe)
-            return self._end()
+            return self._copy()
         self.received += count
+        self._tunnel.deadlines.lastMoved = relay.seconds()
         if count < _LARGE:
             self._largeReads -= 1
         other._pipe = pipe
