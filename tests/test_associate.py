@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -1015,3 +1016,18 @@ def test_relayThatOpensLater(start: Start, target: socket.socket) -> None:
             one.assertServed(target)
             assertNothingCame(target)
             other.assertServed(target)
+
+
+def test_relayThatHasEnded(start: Start, target: socket.socket) -> None:
+    """
+    What it has sent may be received by another only then.
+    """
+    server = start()
+    with Association(server) as one, Association(server) as other:
+        os.kill(server.process.pid, signal.SIGSTOP)
+        one.send(frame(b"data", target.getsockname()), other.relay)
+        one.control.close()
+        os.kill(server.process.pid, signal.SIGCONT)
+        server.waitForLog("command=ASSOCIATE")
+        assertNothingCame(target)
+        other.assertServed(target)

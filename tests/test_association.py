@@ -79,6 +79,7 @@ class Way:
         self.answer: Callable[[Address], Any] = self.sendTo
         self.socket = Socket()
         self.isOpen = True
+        self.ports: list[int] = []
         self.cancelled = 0
         self.receiver: Any = None
 
@@ -91,9 +92,6 @@ class Way:
     def sender(self, destination: Address) -> Any:
         self.asked.append(destination)
         return self.answer(destination)
-
-    def sendsFrom(self, port: int) -> bool:
-        return False
 
     def close(self) -> None:
         self.isOpen = False
@@ -117,6 +115,10 @@ class Layer:
         if data[:1] != b"!":
             raise MalformedMessage("unprotected")
         return data[1:]
+
+
+def deny(destination: Address) -> Any:
+    raise ConnectionNotAllowed("no")
 
 
 class Relay:
@@ -230,9 +232,6 @@ def test_denied(relay: Relay) -> None:
     The answer is remembered.
     """
 
-    def deny(destination: Address) -> Any:
-        raise ConnectionNotAllowed("no")
-
     relay.way.answer = deny
     relay.send(b"one")
     relay.send(b"two")
@@ -315,6 +314,25 @@ def test_lookUpsAreBounded(relay: Relay) -> None:
     assert relay.way.cancelled == destinations.MAX_QUESTIONS
 
 
+def test_lookUpsOfAllAreBounded() -> None:
+    """
+    Several associations cannot have more than they may together.
+    """
+    lookups = destinations.Lookups()
+    relays = [Relay(lookups=lookups) for _ in range(6)]
+    for relay in relays:
+        relay.way.answer = relay.way.later
+        for number in range(destinations.MAX_LOOKUPS):
+            relay.send(b"", b"n%d.example" % number)
+    full = destinations.MAX_LOOKUPS_OF_ALL // destinations.MAX_LOOKUPS
+    assert [relay.association.drops["queue"] for relay in relays] == [
+        0 if place < full else destinations.MAX_LOOKUPS for place in range(6)
+    ]
+    for relay in relays:
+        relay.association.close()
+    assert lookups.running == 0
+
+
 def test_whatIsRememberedIsBounded(relay: Relay) -> None:
     """
     The oldest is forgotten, and asked for again.
@@ -383,6 +401,11 @@ def test_idle(relay: Relay) -> None:
     relay.way.receiver.received(ANSWER, b"answer")
     relay.clock.advance(299)
     relay.receive(b"nonsense")
+    relay.way.answer = deny
+    relay.send(b"denied", port=1)
+    relay.send(b"denied", port=1)
+    relay.way.socket.error = OSError(EAGAIN, "no")
+    relay.send(b"unsent")
     assert relay.idle == 0
     relay.clock.advance(1)
     assert relay.idle == 1

@@ -13,7 +13,14 @@ logged with the plugin's name, and the session is closed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
@@ -355,6 +362,11 @@ class IDatagrams(Interface):
     A way out for the datagrams of one client (UDP ASSOCIATE).
     """
 
+    ports: Collection[int] = Attribute(
+        "The UDP ports of this host that it sends from now.  What comes from "
+        "there comes from no client."
+    )
+
     def start(receiver: IDatagramReceiver) -> None:
         """
         Say who gets what comes back.  Called once, before anything is sent.
@@ -369,12 +381,6 @@ class IDatagrams(Interface):
         @return: What sends a payload there, or raises L{OSError} if it cannot
             be sent now.
         @raise ReplyError: Nothing can be sent there.
-        """
-
-    def sendsFrom(port: int) -> bool:
-        """
-        Whether it sends from a UDP port of this host.  What comes from there
-        comes from no client.
         """
 
     def close() -> None:

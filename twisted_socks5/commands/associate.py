@@ -8,6 +8,7 @@ long as the client stays connected.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -19,8 +20,14 @@ from twisted_socks5.interfaces import ICommand, ICommandSession, IRequest
 from twisted_socks5.outcome import outcomeOf
 from twisted_socks5.relay.association import Association
 from twisted_socks5.relay.datagramport import openDatagramPort
+from twisted_socks5.relay.destinations import Lookups
 from twisted_socks5.settings import Timeouts, UDPSettings
 from twisted_socks5.wire import Command
+
+_ON_THE_WAY = 5.0
+"""
+How long a datagram may take from one relay to another, in seconds.
+"""
 
 
 @implementer(ICommand)
@@ -46,6 +53,9 @@ class Associate:
         self._timeout = (timeouts or Timeouts()).udpIdle
         self._settings = settings or UDPSettings()
         self._associations: set[Association] = set()
+        self._lookups = Lookups()
+        # Ports of associations that have ended, and until when they count.
+        self._formerPorts: dict[int, float] = {}
 
     async def run(self, session: ICommandSession, request: IRequest) -> None:
         """
@@ -63,6 +73,7 @@ class Associate:
             self._timeout,
             session.layer,
             self._settings.fragments == "reassemble",
+            self._lookups,
         )
         self._associations.add(association)
         try:
@@ -72,6 +83,7 @@ class Associate:
             await session.untilClosed()
         finally:
             self._associations.remove(association)
+            self._remember(association.ports)
             association.close()
 
     def _relayAddress(self, listener: Address) -> IPAddress:
@@ -105,6 +117,18 @@ class Associate:
         ip = fromSocketName(source).ip
         assert ip is not None
         isIts = isThisHost(ip) if client.ip is None else ip == client.ip
-        return isIts and not any(
-            association.sendsFrom(source[1]) for association in self._associations
+        return (
+            isIts
+            and self._formerPorts.get(source[1], 0.0) <= self._reactor.seconds()
+            and not any(source[1] in one.ports for one in self._associations)
         )
+
+    def _remember(self, ports: Collection[int]) -> None:
+        """
+        What an association has sent may still wait to be received by another.
+        """
+        now = self._reactor.seconds()
+        former = self._formerPorts
+        for port in [port for port, until in former.items() if until <= now]:
+            del former[port]
+        former.update((port, now + _ON_THE_WAY) for port in ports)

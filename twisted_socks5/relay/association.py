@@ -9,7 +9,7 @@ to their destinations, and what comes back.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from errno import EMSGSIZE
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
-from twisted_socks5.addresses import Address, addressOf
+from twisted_socks5.addresses import Address
 from twisted_socks5.errors import SOCKSError
 from twisted_socks5.interfaces import (
     IDatagramReceiver,
@@ -25,7 +25,7 @@ from twisted_socks5.interfaces import (
     IDatagramTraffic,
     IStreamLayer,
 )
-from twisted_socks5.relay.destinations import Destinations
+from twisted_socks5.relay.destinations import Destinations, Lookups
 from twisted_socks5.relay.fragments import Reassembly
 from twisted_socks5.wire import datagramHeaderLength
 
@@ -54,6 +54,7 @@ class Association(DatagramProtocol):
         idleTimeout: float,
         layer: IStreamLayer | None = None,
         reassembles: bool = False,
+        lookups: Lookups | None = None,
     ) -> None:
         """
         @param datagrams: The way out.
@@ -61,10 +62,13 @@ class Association(DatagramProtocol):
         @param idle: Called when nothing has moved for C{idleTimeout} seconds.
         @param layer: What protects the client's datagrams.
         @param reassembles: Whether fragments are joined, else they are dropped.
+        @param lookups: Bounds those of all associations together.
         """
         self._reactor = reactor
         self._datagrams = datagrams
-        self._destinations = Destinations(datagrams, self._send, self.dropped)
+        self._destinations = Destinations(
+            datagrams, self._send, self.dropped, lookups or Lookups()
+        )
         self._senders = self._destinations.senders
         self._isClient = isClient
         self._idle = idle
@@ -109,13 +113,15 @@ class Association(DatagramProtocol):
         """
         Where it receives the client's datagrams.
         """
-        return addressOf(self.transport.getHost())
+        local: Address = self.transport.local
+        return local
 
-    def sendsFrom(self, port: int) -> bool:
+    @property
+    def ports(self) -> Collection[int]:
         """
-        Whether it sends to destinations from a UDP port of this host.
+        The UDP ports of this host that it sends to destinations from.
         """
-        return self._datagrams.sendsFrom(port)
+        return self._datagrams.ports
 
     def dropped(self, reason: str) -> None:
         """
@@ -146,7 +152,6 @@ class Association(DatagramProtocol):
         if send is None:
             self._takeNew(header, datagram[end:], addr)
         else:
-            self._lastMoved = self._seconds()
             self._send(send, datagram[end:])
 
     def _takeNew(self, header: bytes, payload: bytes, addr: tuple[str, int]) -> None:
@@ -158,7 +163,6 @@ class Association(DatagramProtocol):
             self.dropped("fragment")
             return
         self._client = addr
-        self._lastMoved = self._seconds()
         if fragment and self._reassembly is not None:
             whole = self._reassembly.add(fragment, header[1:], payload)
             if whole is None:
@@ -172,6 +176,7 @@ class Association(DatagramProtocol):
         except OSError as problem:
             self.dropped(_whyNot(problem))
         else:
+            self._lastMoved = self._seconds()
             self.datagramsUp += 1
             self.bytesUp += len(payload)
 

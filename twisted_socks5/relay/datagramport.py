@@ -2,7 +2,11 @@
 # See LICENSE for details.
 
 """
-Opening ports for datagrams.
+Ports for datagrams.
+
+Twisted's C{listenUDP} reads on until 256 KiB have come, to which empty datagrams
+add nothing: whoever sends them fast enough stops the reactor.  It also logs two
+lines for each port, and checks each address anew that is sent to.
 """
 
 from __future__ import annotations
@@ -11,11 +15,14 @@ import socket
 from errno import EADDRINUSE
 from typing import Any
 
-from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.internet.protocol import DatagramProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from twisted_socks5.addresses import IPAddress
-from twisted_socks5.errors import GeneralFailure, errorForOSError
+from twisted_socks5.addresses import IPAddress, familyOf, fromSocketName
+from twisted_socks5.errors import CommandNotSupported, GeneralFailure, errorForOSError
+from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.settings import Ports
 
 _MAX_DATAGRAM = 65536
@@ -23,8 +30,90 @@ _MAX_DATAGRAM = 65536
 More than the payload of any UDP datagram, so that none is cut.
 """
 
+_AT_ONCE = 64
+"""
+How many datagrams are received before others get their turn.
+"""
+
 _RECEIVE_BUFFER = 1024 * 1024
 _SO_RCVBUFFORCE = 33  # Linux; not in Python's socket module
+
+
+@implementer(IReadDescriptor)
+class DatagramPort:
+    """
+    The transport of a C{DatagramProtocol}, which sends by the socket itself.
+
+    @ivar local: The address of this host that it receives at.
+    """
+
+    def __init__(
+        self, reactor: Any, protocol: DatagramProtocol, opened: socket.socket
+    ) -> None:
+        """
+        @param opened: Bound, and non-blocking.
+        """
+        self._reactor = reactor
+        self._protocol = protocol
+        self._socket = opened
+        self._isIPv6 = opened.family == socket.AF_INET6
+        self.local = fromSocketName(opened.getsockname())
+        reactor.addReader(self)
+
+    def getHandle(self) -> socket.socket:
+        """
+        The socket.
+        """
+        return self._socket
+
+    def stopListening(self) -> None:
+        """
+        Close it.
+        """
+        self._reactor.removeReader(self)
+        self._close()
+
+    # -- IReadDescriptor ------------------------------------------------------
+
+    def fileno(self) -> int:
+        """
+        The descriptor for the reactor to watch.
+        """
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """
+        What the reactor calls us.
+        """
+        return "datagrams"
+
+    def doRead(self) -> None:
+        """
+        Datagrams came.
+        """
+        receive, deliver = self._socket.recvfrom, self._protocol.datagramReceived
+        for _ in range(_AT_ONCE):
+            try:
+                datagram, source = receive(_MAX_DATAGRAM)
+            except OSError:  # there is none, or an error that one of ours has met
+                return
+            if self._isIPv6:
+                source = source[:2]
+            try:
+                deliver(datagram, source)
+            except Exception:
+                logDefect(self._protocol, "datagramReceived", Failure())
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        The reactor ends.
+        """
+        self._close()
+
+    def _close(self) -> None:
+        if self._socket.fileno() != -1:
+            self._socket.close()
+            self._protocol.doStop()
 
 
 def openDatagramPort(
@@ -33,24 +122,26 @@ def openDatagramPort(
     """
     Open a UDP port that takes whole datagrams, and bursts of them.
 
-    The protocol may send straight by the socket, its transport's
-    C{getHandle()}: that costs half of C{transport.write}, which takes each
-    address apart again.
-
+    @param protocol: Is given a L{DatagramPort} for its transport.
     @param host: The address of this host to receive at.
     @param ports: Which ports there are.
     @raise ReplyError: It cannot be opened.
     """
+    if not IReactorFDSet.providedBy(reactor):
+        raise CommandNotSupported("the reactor cannot watch a port of ours")
     for number in ports.inTurn():
+        opened = socket.socket(familyOf(host), socket.SOCK_DGRAM)
         try:
-            port = reactor.listenUDP(
-                number, protocol, interface=str(host), maxPacketSize=_MAX_DATAGRAM
-            )
-        except CannotListenError as error:
-            if ports.areGiven and error.socketError.errno == EADDRINUSE:
+            opened.setblocking(False)
+            opened.bind((str(host), number))
+            _enlarge(opened)
+        except OSError as error:
+            opened.close()
+            if ports.areGiven and error.errno == EADDRINUSE:
                 continue
-            raise errorForOSError(error.socketError) from None
-        _enlarge(port.getHandle())
+            raise errorForOSError(error) from None
+        port: Any = DatagramPort(reactor, protocol, opened)
+        protocol.makeConnection(port)
         return
     raise GeneralFailure(f"no port of {ports} is free")
 

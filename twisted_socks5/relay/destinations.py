@@ -26,9 +26,15 @@ MAX_DESTINATIONS = 4096
 How many destinations are remembered, and how many that are denied.
 """
 
-MAX_LOOKUPS = 256
+MAX_LOOKUPS = 64
 """
 How many names may be looked up at once.
+"""
+
+MAX_LOOKUPS_OF_ALL = 256
+"""
+How many names may be looked up at once for all clients together: each look-up
+has sockets of its own.
 """
 
 MAX_QUESTIONS = 1024
@@ -64,6 +70,19 @@ class _Question:
         return len(self.payloads) < _EACH and self.size + len(payload) <= _BYTES_EACH
 
 
+class Lookups:
+    """
+    What the associations of one server look up.
+
+    @ivar running: How many names, at the moment.
+    """
+
+    __slots__ = ("running",)
+
+    def __init__(self) -> None:
+        self.running = 0
+
+
 class Destinations:
     """
     Destinations by the very bytes of a datagram's header, from FRAG on, so that
@@ -77,6 +96,7 @@ class Destinations:
         datagrams: IDatagrams,
         passOn: Callable[[Callable[[bytes], object], bytes], object],
         dropped: Callable[[str], object],
+        lookups: Lookups,
     ) -> None:
         """
         @param datagrams: The way out.
@@ -90,6 +110,7 @@ class Destinations:
         self._denied: dict[bytes, None] = {}
         self._questions: dict[bytes, _Question] = {}
         self._names = 0
+        self._lookups = lookups
         self._waiting = 0
         self._isClosed = False
         self.senders: dict[bytes, Callable[[bytes], object]] = {}
@@ -131,13 +152,18 @@ class Destinations:
     def _ask(self, header: bytes, payload: bytes) -> None:
         isName = header[1] == wire.AddressType.NAME
         if len(self._questions) >= MAX_QUESTIONS or (
-            isName and self._names >= MAX_LOOKUPS
+            isName
+            and (
+                self._names >= MAX_LOOKUPS
+                or self._lookups.running >= MAX_LOOKUPS_OF_ALL
+            )
         ):
             self._dropped("queue")
             return
         question = self._questions[header] = _Question(payload)
         self._waiting += question.size
         self._names += isName
+        self._lookups.running += isName
         asking = Deferred.fromCoroutine(self._find(header, question, isName))
         if header in self._questions:
             question.asking = asking
@@ -166,6 +192,7 @@ class Destinations:
         del self._questions[header]
         self._waiting -= question.size
         self._names -= isName
+        self._lookups.running -= isName
         if self._isClosed:
             return
         if send is not None:

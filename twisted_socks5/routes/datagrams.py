@@ -9,7 +9,7 @@ the number of destinations.
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from twisted.internet.protocol import DatagramProtocol
@@ -56,7 +56,7 @@ class _Family(DatagramProtocol):
         The socket is open.
         """
         self._sendto = self.transport.getHandle().sendto
-        self.port = self.transport.getHost().port
+        self.port = self.transport.local.port
 
     def sender(self, host: str, port: int) -> Callable[[bytes], object]:
         """
@@ -152,11 +152,12 @@ class DirectDatagrams:
             self._families[ip.version] = family
         return family
 
-    def sendsFrom(self, port: int) -> bool:
+    @property
+    def ports(self) -> Collection[int]:
         """
-        Whether it sends from a UDP port of this host.
+        The UDP ports of this host that it sends from.
         """
-        return any(family.port == port for family in self._families.values())
+        return [family.port for family in self._families.values()]
 
     def close(self) -> None:
         """

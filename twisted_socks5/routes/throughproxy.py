@@ -8,7 +8,7 @@ them up.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from errno import EMSGSIZE
 from ipaddress import IPv4Address, ip_address
 from os import strerror
@@ -210,11 +210,12 @@ class ProxiedDatagrams:
 
         return send
 
-    def sendsFrom(self, port: int) -> bool:
+    @property
+    def ports(self) -> Collection[int]:
         """
-        Whether that is our port towards the proxy.
+        Our port towards the proxy.
         """
-        return port == self._port.localPort
+        return [self._port.localPort]
 
     def close(self) -> None:
         """

@@ -316,9 +316,12 @@ class SOCKS5ServerProtocol(Protocol):
         End the session, whatever it is doing.
         """
         # Later, since whoever asks may be run by the conversation itself.
-        self.factory.reactor.callLater(0, self._end, reason)
+        self.factory.reactor.callLater(0, self.cut, reason)
 
-    def _end(self, reason: str) -> None:
+    def cut(self, reason: str) -> None:
+        """
+        End the session at once.  Not for those whom the conversation runs.
+        """
         if self.session.state is State.ENDED:
             return
         self.session.reason = self.session.reason or reason

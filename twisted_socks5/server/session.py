@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from twisted_socks5.addresses import Address
@@ -143,6 +144,13 @@ class Session:
         if self._protocol is not None:
             self._protocol.end(reason)
 
+    def cut(self, reason: str) -> None:
+        """
+        End the session at once.  Not for those whom its own conversation runs.
+        """
+        if self._protocol is not None:
+            self._protocol.cut(reason)
+
     def ended(self) -> None:
         """
         It is over: nothing can be done with it, only read.
@@ -207,6 +215,7 @@ class SessionRegistry:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._empty: list[Deferred[None]] = []
         self._last = 0
         self._perClient: dict[object, int] = {}
         self.sessions: dict[int, Session] = {}
@@ -227,6 +236,21 @@ class SessionRegistry:
         session = Session(self._last, protocol, client, listener)
         self.sessions[session.number] = session
         return session
+
+    def whenEmpty(self) -> Deferred[None]:
+        """
+        Wait until there are no sessions.
+        """
+        waiting: Deferred[None] = Deferred(lambda it: self._empty.remove(it))
+        self._empty.append(waiting)
+        self._tellWhenEmpty()
+        return waiting
+
+    def _tellWhenEmpty(self) -> None:
+        if self._empty and not self.sessions:
+            waiting, self._empty = self._empty, []
+            for each in waiting:
+                each.callback(None)
 
     @property
     def isOverfull(self) -> bool:
@@ -262,3 +286,4 @@ class SessionRegistry:
             self._perClient[host] -= 1
             if not self._perClient[host]:
                 del self._perClient[host]
+        self._tellWhenEmpty()

@@ -50,6 +50,13 @@ _RELAYS: dict[str, type[AutomaticRelay] | type[PortableRelay]] = {
 }
 
 
+_PATIENCE = 1.0
+"""
+How long, in seconds, the sessions may take to end when the server stops: those
+that are told something linger until the client has read it.
+"""
+
+
 class SOCKS5Service(Service):
     """
     A server that listens already.
@@ -77,15 +84,17 @@ class SOCKS5Service(Service):
         """
         Stop listening, and end all sessions.
 
-        @return: Fires when nothing listens any more.
+        @return: Fires when nothing listens any more, and the sessions are over.
         """
         Service.stopService(self)
         stopping = [
             maybeDeferred(listener.port.stopListening) for listener in self.listeners
         ]
         for session in self.factory.registry:
-            session.end("the server stops")
-        return DeferredList(stopping)
+            session.cut("the server stops")
+        ended = self.factory.registry.whenEmpty()
+        ended.addTimeout(_PATIENCE, self.factory.reactor).addErrback(lambda _: None)
+        return DeferredList([*stopping, ended])
 
 
 def makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
