@@ -146,6 +146,7 @@ class IClientExchange(IConversation):
 
     proxy: str = Attribute("Where the proxy is, in words.")
     target: str = Attribute("What the proxy will be asked for, in words.")
+    command: int = Attribute("The CMD octet that it will be asked with.")
 
 
 class IClientAuthenticator(Interface):

@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from twisted_socks5.authenticators.identity import Authenticated, Identity
 from twisted_socks5.errors import AuthenticationFailed
+from twisted_socks5.gsserror import explain
 from twisted_socks5.interfaces import IAuthenticator, IExchange
 from twisted_socks5.protection import GSSAPIProtection
 from twisted_socks5.wire import Method
@@ -166,7 +167,7 @@ class GSSAPIAuthenticator(Service):
             return raw.accept_sec_context(token, self._credentials, context)
         except GSSError as error:
             # The library keeps the text for this thread only.
-            raise AuthenticationFailed(f"no context: {_explain(error)}") from None
+            raise AuthenticationFailed(f"no context: {explain(error)}") from None
 
     async def _agree(
         self, exchange: IExchange, context: SecurityContext, flags: Any
@@ -184,7 +185,7 @@ class GSSAPIAuthenticator(Service):
             if not isNEC:
                 answer = context.wrap(answer, False).message
         except GSSError as error:
-            raise AuthenticationFailed(f"no level: {_explain(error)}") from None
+            raise AuthenticationFailed(f"no level: {explain(error)}") from None
         exchange.write(TokenMessage(TokenType.LEVEL, answer).encode())
         return level
 
@@ -232,7 +233,7 @@ def _acquire(keytab: str | None, service: str) -> Credentials:
         return Credentials(name=name, usage="accept", store=store)
     except GSSError as error:
         where = "the default keytab" if keytab is None else f"keytab {keytab}"
-        raise ValueError(f"{where}: {_explain(error)}") from None
+        raise ValueError(f"{where}: {explain(error)}") from None
 
 
 def _nameOf(accepted: AcceptSecContextResult) -> bytes:
@@ -247,14 +248,3 @@ def _nameOf(accepted: AcceptSecContextResult) -> bytes:
     if kind == NameType.anonymous or RequirementFlag.anonymity in flags:
         raise AuthenticationFailed("an anonymous ticket")
     return name
-
-
-def _explain(error: GSSError) -> str:
-    """
-    What GSSAPI says of an error: the mechanism's reason where there is one.
-    """
-    if error.min_code:
-        texts = error.get_all_statuses(error.min_code, False)
-    else:
-        texts = error.get_all_statuses(error.maj_code, True)
-    return "; ".join(texts)

@@ -96,7 +96,7 @@ class Conversation(Protocol):
         choice = await self.read(wire.MethodChoice.parse)
         authenticator = _chosen(choice.method, authenticators)
 
-        exchange = Exchange(self, target)
+        exchange = Exchange(self, target, request.command)
         layer = await outcomeOf(authenticator.authenticate(exchange))
         if layer is not None:
             self.protect(layer)
@@ -275,6 +275,7 @@ class Exchange:
 
     _conversation: Conversation
     target: str
+    command: int
 
     @property
     def proxy(self) -> str:

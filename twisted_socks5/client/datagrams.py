@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet.address import IPv4Address as UDP4Address
 from twisted.internet.address import IPv6Address as UDP6Address
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.error import MessageLengthError
 from twisted.internet.interfaces import (
     IAddress,
     IListeningPort,
@@ -175,7 +176,7 @@ class SOCKS5DatagramPort:
             L{connect}.
         @raise InvalidName: No such name can exist.
         @raise ValueError: There is no such port, or nobody knows where to.
-        @raise twisted.internet.error.MessageLengthError: It is too long.
+        @raise MessageLengthError: It is too long.
         """
         to = addr or self._connected
         if to is None:
@@ -183,7 +184,10 @@ class SOCKS5DatagramPort:
         request = Target(to[0], to[1]).request(Command.ASSOCIATE)
         datagram = wire.encodeDatagramHeader(request.host, request.port) + packet
         if self._layer is not None:
-            datagram = self._layer.wrapDatagram(datagram)
+            try:
+                datagram = self._layer.wrapDatagram(datagram)
+            except OSError as error:
+                raise MessageLengthError("too long to be protected") from error
         if self._isOpen:
             self._local.write(datagram, self._relayName)
 
