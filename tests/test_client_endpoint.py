@@ -41,7 +41,7 @@ from tests.clientmemory import (
     errorOf,
     resultOf,
 )
-from tests.test_layer import Flipping, flip
+from tests.test_layer import Flipping, Strict, flip
 from twisted_socks5 import errors
 from twisted_socks5.client import Anonymous, Login, SOCKS5ClientEndpoint
 from twisted_socks5.errors import SOCKSError
@@ -675,15 +675,6 @@ def test_aLayerThatFindsTheBytesBad(byOctets: bool) -> None:
     attempt.proxy.lose()
 
 
-class Strict(Flipping):
-    """
-    A layer for which every end comes too early.
-    """
-
-    def eof(self) -> None:
-        raise LookupError("too early")
-
-
 @pytest.mark.parametrize("isHalf", [False, True])
 def test_aLayerThatFindsTheEndTooEarly(isHalf: bool) -> None:
     attempt = Attempt(Private(Strict))
@@ -693,7 +684,7 @@ def test_aLayerThatFindsTheEndTooEarly(isHalf: bool) -> None:
     else:
         attempt.proxy.lose()
     error = attempt.error()
-    assert type(error) is errors.MalformedMessage
+    assert type(error) is errors.StreamEnded
     assert isinstance(error.__cause__, LookupError)
 
 

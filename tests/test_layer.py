@@ -51,22 +51,34 @@ class Flipping:
         return flip(data)
 
 
+class Strict(Flipping):
+    """
+    A layer for which every end comes too early.
+    """
+
+    def eof(self) -> None:
+        raise LookupError("too early")
+
+
 @implementer(IAuthenticator)
 class Layered:
     method = 0x80
     strength = 1
     failureReply = b""
 
+    def __init__(self, layer: type[Flipping]) -> None:
+        self.layer = layer
+
     def isAvailable(self, exchange: IExchange) -> bool:
         return True
 
     def authenticate(self, exchange: IExchange) -> Authenticated:
-        return Authenticated(Identity("alice"), Flipping())
+        return Authenticated(Identity("alice"), self.layer())
 
 
 class Conversation:
-    def __init__(self) -> None:
-        factory: Any = SOCKS5ServerFactory(Clock(), [Layered()])
+    def __init__(self, layer: type[Flipping] = Flipping) -> None:
+        factory: Any = SOCKS5ServerFactory(Clock(), [Layered(layer)])
         self.protocol = factory.buildProtocol(None)
         self.transport: Any = StringTransport()
         self.protocol.makeConnection(self.transport)
@@ -116,6 +128,16 @@ def test_whatIsNotGoodEndsIt(events: Any, isAhead: bool) -> None:
     assert conversation.transport.value() == b"\x05\x80"
     assert conversation.transport.disconnecting
     assert conversation.protocol.session.reason == "protection failed: ValueError"
+    assert errors(events) == []
+
+
+def test_anEndThatComesTooEarly(events: Any) -> None:
+    conversation = Conversation(Strict)
+    conversation.protocol.dataReceived(GREET + flip(b"\x05\x01"))
+    conversation.protocol.readConnectionLost()
+    assert conversation.transport.value() == b"\x05\x80"
+    assert conversation.transport.disconnecting
+    assert conversation.protocol.session.reason == "protection failed: LookupError"
     assert errors(events) == []
 
 

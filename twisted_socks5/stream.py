@@ -74,6 +74,7 @@ class ByteStream:
 
     __slots__ = (
         "_buffer",
+        "_cause",
         "_layer",
         "_paused",
         "_producer",
@@ -93,6 +94,7 @@ class ByteStream:
         self._receiver: Receiver | None = None
         self._waiting: Deferred[None] | None = None
         self._paused = False
+        self._cause: Exception | None = None
         self.ended = False
 
     @property
@@ -140,11 +142,18 @@ class ByteStream:
         """
         The peer has closed its direction.
 
-        @raise Exception: The layer was amid something.
+        @raise Exception: The layer was amid something; of that a reader is told
+            with the end.
         """
         self.ended = True
-        if self._layer is not None:
-            self._layer.eof()
+        try:
+            if self._layer is not None:
+                self._layer.eof()
+        except Exception as error:
+            self._cause = error
+            if self._waiting is not None:
+                self._wake()
+            raise
         if self._receiver is not None:
             self._receiver.readConnectionLost()
         elif self._waiting is not None:
@@ -172,11 +181,12 @@ class ByteStream:
 
         @param parse: Given all bytes that there are, returns a message and how
             many bytes it took, or L{None} for too few.
-        @raise StreamEnded: The peer closed before.
+        @raise StreamEnded: The peer closed before; the cause is what the layer had
+            against that, if anything.
         """
         while (parsed := parse(self._buffer)) is None:
             if self.ended:
-                raise StreamEnded("the peer closed amid a message")
+                raise StreamEnded("the peer closed amid a message") from self._cause
             self._waiting = Deferred(self._stopWaiting)
             await self._waiting
         message, length = parsed

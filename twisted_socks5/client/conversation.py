@@ -143,8 +143,8 @@ class Conversation(Protocol):
             if self._bad is not None:
                 awaited.cancel()
             return await awaited
-        except StreamEnded:
-            cause = None if self._lost is None else self._lost.value
+        except StreamEnded as error:
+            cause = error.__cause__ or (self._lost and self._lost.value)
             raise StreamEnded("the proxy closed amid the handshake") from cause
         except CancelledError:
             if self._bad is None:
@@ -220,8 +220,10 @@ class Conversation(Protocol):
         """
         try:
             self.stream.readConnectionLost()
-        except Exception as error:
-            self._layerFailed(error)
+        except Exception:
+            if self._successor is not None:
+                raise
+            # Else whoever reads is told.
 
     def writeConnectionLost(self) -> None:
         """
