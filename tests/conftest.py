@@ -19,8 +19,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from pytest_twisted import blockon
+from twisted.internet.defer import Deferred
 
 from tests.kdc import Realm, served
+from tests.loopback import Place, openSockets
 
 # To what is no terminal it would log in JSON.
 TWIST = ("-m", "twisted", "--log-format=text", "socks5")
@@ -171,6 +174,20 @@ def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Realm]:
     A Kerberos realm, known to this process and those that it starts.
     """
     yield from served(Realm(tmp_path_factory.mktemp("kdc")))
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """
+    Where things listen in this process; nothing is left open afterwards.
+    """
+    from twisted.internet import reactor
+
+    before = openSockets()
+    place = Place(reactor)
+    yield place
+    blockon(Deferred.fromCoroutine(place.close()))
+    blockon(Deferred.fromCoroutine(place.until(lambda: not openSockets() - before)))
 
 
 @pytest.fixture

@@ -15,9 +15,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from pytest_twisted import blockon
 from twisted.internet import reactor as theReactor
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectingCancelledError, MessageLengthError
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -25,7 +23,7 @@ from zope.interface.verify import verifyObject
 
 from tests.conversation import pattern
 from tests.kdc import Realm
-from tests.loopback import Echo, Peer, Place, factoryOf, inReactor, openSockets
+from tests.loopback import Echo, Peer, Place, factoryOf, inReactor
 from tests.rfc1961 import CONTEXT, DATA, LEVEL, frame, gssapi
 from tests.test_client_datagrams import Datagrams
 from twisted_socks5 import SOCKS5ClientEndpoint, SOCKS5DatagramEndpoint, errors
@@ -39,18 +37,6 @@ from twisted_socks5.wire_gssapi import ProtectionLevel
 MIB = 1 << 20
 CLEAR, INTEGRITY, CONFIDENTIALITY, SELECTIVE = ProtectionLevel
 REFUSED = b"\x01\xff"
-
-
-@pytest.fixture
-def place() -> Iterator[Place]:
-    """
-    Where things listen; nothing is left open afterwards.
-    """
-    before = openSockets()
-    place = Place(theReactor)
-    yield place
-    blockon(Deferred.fromCoroutine(place.close()))
-    blockon(Deferred.fromCoroutine(place.until(lambda: not openSockets() - before)))
 
 
 @pytest.fixture

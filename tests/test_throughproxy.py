@@ -11,14 +11,12 @@ import hashlib
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pytest_twisted import blockon
 from twisted.internet import reactor as theReactor
-from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import connectProtocol
 from twisted.internet.protocol import DatagramProtocol, Protocol
 from zope.interface.verify import verifyObject
@@ -31,7 +29,6 @@ from tests.loopback import (
     Place,
     factoryOf,
     inReactor,
-    openSockets,
     passwords,
 )
 from tests.test_start import refused
@@ -53,15 +50,6 @@ if TYPE_CHECKING:
 
 ALICE = Login("alice", "wonderland")
 reactor: Any = theReactor
-
-
-@pytest.fixture
-def place() -> Iterator[Place]:
-    before = openSockets()
-    place = Place(theReactor)
-    yield place
-    blockon(Deferred.fromCoroutine(place.close()))
-    blockon(Deferred.fromCoroutine(place.until(lambda: not openSockets() - before)))
 
 
 class Two:
