@@ -9,19 +9,21 @@ what ours would not.
 from __future__ import annotations
 
 import hashlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from twisted.internet import reactor as theReactor
+from twisted.internet.endpoints import clientFromString
 from twisted.internet.error import ConnectingCancelledError, MessageLengthError
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from tests.conversation import pattern
+from tests.conversation import assertServes, pattern
 from tests.kdc import Realm
 from tests.loopback import Echo, Peer, Place, factoryOf, inReactor
 from tests.rfc1961 import CONTEXT, DATA, LEVEL, frame, gssapi
@@ -33,6 +35,9 @@ from twisted_socks5.interfaces import IClientAuthenticator
 from twisted_socks5.layered import LayeredTransport
 from twisted_socks5.protection import GSSAPIProtection
 from twisted_socks5.wire_gssapi import ProtectionLevel
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
 
 MIB = 1 << 20
 CLEAR, INTEGRITY, CONFIDENTIALITY, SELECTIVE = ProtectionLevel
@@ -354,6 +359,44 @@ async def test_datagrams(
         transport.write(bytes(65500), to)
     await transport.stopListening()
     await port.stopListening()
+
+
+# -- as a string ---------------------------------------------------------------------
+
+
+@inReactor
+async def test_endpointString(
+    realm: Realm, place: Place, proxy: Callable[..., Any]
+) -> None:
+    port = await proxy(service="host@localhost", clear="always")
+    text = (
+        f"socks5:127.0.0.1:{await place.serve(Echo)}:tcp\\:127.0.0.1\\:{port}"
+        f":gssapi=localhost:service=host:tickets={realm.tickets}"
+    )
+    with pytest.raises(errors.AuthenticationFailed, match="level 0, where 2"):
+        await clientFromString(theReactor, text).connect(factoryOf(Peer))
+    endpoint = clientFromString(theReactor, f"{text}:minimum=0")
+    peer: Any = await endpoint.connect(factoryOf(Peer))
+    peer.transport.write(b"hello")
+    await place.until(lambda: peer.received == b"hello")
+    peer.transport.loseConnection()
+    await place.until(lambda: peer.reason)
+
+
+def test_route(
+    start: Callable[..., Server], realm: Realm, listener: socket.socket
+) -> None:
+    """
+    Of a started server, for clients that have no ticket.
+    """
+    second = start(f"--authenticator=gssapi:keytab={realm.keytab}:minimum=2")
+    first = start(
+        "--route",
+        f"socks5:tcp\\:127.0.0.1\\:{second.port}"
+        f":gssapi=localhost:tickets={realm.tickets}",
+    )
+    assertServes(first, listener)
+    second.waitForLog("user=alice@SOCKS.TEST command=CONNECT")
 
 
 # -- time ----------------------------------------------------------------------------

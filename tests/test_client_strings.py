@@ -7,6 +7,7 @@ Client endpoints as strings.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,8 @@ def test_TLSToTheProxy() -> None:
         (f"socks5:a:443:{PROXY}:oneFlight=maybe", "yes or no"),
         (f"socks5:a:443:{PROXY}:timeout=soon", "soon"),
         (f"socks5:a:443:{PROXY}:user=a:passwordFile=/nowhere", "/nowhere"),
+        (f"socks5:a:443:{PROXY}:service=socks", "go with gssapi"),
+        (f"socks5:a:443:{PROXY}:gssapi=a:minimum=3", "minimum=3: expected 0, 1 or 2"),
         ("socks5:a:443:proxy=nonsense\\:1", "nonsense"),
     ],
 )
@@ -131,3 +134,10 @@ def test_aPasswordFileWithTwoLines(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="more than one line") as caught:
         Connected(f"socks5:a:443:{PROXY}:user=a:passwordFile={file}")
     assert "secret" not in str(caught.value)
+
+
+def test_GSSAPIIsNotInstalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "twisted_socks5.client.gssapi", raising=False)
+    monkeypatch.setitem(sys.modules, "gssapi", None)
+    with pytest.raises(ValueError, match=r"pip install twisted-socks5\[gssapi\]"):
+        Connected(f"socks5:a:443:{PROXY}:gssapi=proxy.example")

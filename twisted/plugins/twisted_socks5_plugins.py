@@ -245,25 +245,43 @@ class ThroughProxyFactory:
         "Through another SOCKS5 proxy, at a client endpoint; it looks the "
         "names up. Several of them are a chain: its endpoint may be socks5: too."
     )
-    argumentHelp = "ENDPOINT[:user=NAME:passwordFile=PATH][:timeout=SECONDS]"
+    argumentHelp = (
+        "ENDPOINT[:user=NAME:passwordFile=PATH][:timeout=SECONDS]"
+        "[:gssapi=HOST[:service=NAME][:tickets=PATH][:minimum=0|1|2]]"
+    )
 
     def generate(
         self,
         reactor: Any,
         proxy: str,
         *,
+        timeout: str = "30",
         user: str | None = None,
         passwordFile: str | None = None,
-        timeout: str = "30",
+        gssapi: str | None = None,
+        service: str = "rcmd",
+        tickets: str | None = None,
+        minimum: str = "2",
     ) -> ThroughProxy:
         """
         Make a route.
 
+        @param gssapi: What the proxy's host is called in its keys.
         @raise ValueError: An argument is wrong.
         """
         from twisted_socks5.routes.throughproxy import routeFromArguments
 
-        return routeFromArguments(reactor, proxy, user, passwordFile, timeout)
+        return routeFromArguments(
+            reactor,
+            proxy,
+            timeout,
+            user=user,
+            passwordFile=passwordFile,
+            gssapi=gssapi,
+            service=service,
+            tickets=tickets,
+            minimum=minimum,
+        )
 
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)

@@ -314,23 +314,21 @@ def _target(address: Address) -> Target:
 
 
 def routeFromArguments(
-    reactor: Any,
-    proxy: str,
-    user: str | None = None,
-    passwordFile: str | None = None,
-    timeout: str = "30",
+    reactor: Any, proxy: str, timeout: str = "30", **offered: Any
 ) -> ThroughProxy:
     """
-    Make a route of the arguments of a string.  They are those of
-    L{endpointFromArguments
-    <twisted_socks5.client.strings.endpointFromArguments>}.
+    Make a route of the arguments of a string.
 
+    @param proxy: How to reach the proxy: the string of an endpoint.
+    @param timeout: In seconds.
+    @param offered: The arguments of L{authenticatorsFromArguments
+        <twisted_socks5.client.strings.authenticatorsFromArguments>}.
     @raise ValueError: One of them is wrong.
     """
     try:
-        offered = authenticatorsFromArguments(user, passwordFile)
+        methods = authenticatorsFromArguments(reactor, **offered)
     except OSError as error:
         raise ValueError(str(error)) from None
     return ThroughProxy(
-        reactor, clientFromString(reactor, proxy), *offered, timeout=float(timeout)
+        reactor, clientFromString(reactor, proxy), *methods, timeout=float(timeout)
     )
