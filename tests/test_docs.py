@@ -324,15 +324,27 @@ SESSIONS = [
 ]
 
 
+NEEDED = {
+    "gssapi.rst": ("gssapi", "pycurl"),
+    "treq-and-scrapy.rst": ("treq",),
+}
+
+
+def needPackages(*names: str) -> None:
+    """
+    Skip the test where a package is not installed.
+    """
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            assert "CI" not in os.environ, f"{name} is not installed"
+            pytest.skip(f"{name} is not installed")
+
+
 @pytest.fixture
 def kdc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KDC]:
     """
     A Kerberos realm in which nobody is yet, with what is needed to use it.
     """
-    for name in ("gssapi", "pycurl"):
-        if importlib.util.find_spec(name) is None:
-            assert "CI" not in os.environ, f"{name} is not installed"
-            pytest.skip(f"{name} is not installed")
     yield from served(KDC(tmp_path_factory.mktemp("kdc")))
 
 
@@ -340,6 +352,7 @@ def kdc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KDC]:
 def test_page(
     page: Path, tmp_path: Path, website: int, request: pytest.FixtureRequest
 ) -> None:
+    needPackages(*NEEDED.get(page.name, ()))
     if page.name == "gssapi.rst":
         request.getfixturevalue("kdc")
     reader = Reader(tmp_path, website)
