@@ -603,6 +603,27 @@ async def test_whoCannotProveToBeTheProxy(
 
 
 @inReactor
+async def test_aContextThatIsNeverDone(
+    realm: Realm, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A proxy cannot have us go on forever.
+    """
+    monkeypatch.setattr(gssapi.SecurityContext, "step", lambda self, token: b"more")
+    monkeypatch.setattr(gssapi.SecurityContext, "complete", False)
+    answers: list[bytes] = []
+
+    def answer(token: bytes) -> bytes:
+        answers.append(token)
+        return frame(CONTEXT, token)
+
+    port = await rogue(place, realm, answerToContext=answer)
+    with pytest.raises(errors.AuthenticationFailed, match="after all tokens"):
+        await way(place, port, login(realm)).connect(factoryOf(Peer))
+    assert len(answers) == 16
+
+
+@inReactor
 async def test_silence(realm: Realm, place: Place) -> None:
     """
     After the context, and after the level.
