@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_socks5.interfaces import IAccessLog, IDatagramTraffic, ISession
-from twisted_socks5.observe.escape import escape
+from twisted_socks5.observe.escape import escape, pairs
 from twisted_socks5.wire import Command
 
 _log = Logger(namespace="twisted_socks5.access")
@@ -84,15 +84,7 @@ class TextAccessLog:
         Write a session down.
         """
         fields = describeSession(session)
-        line = " ".join(
-            [
-                f'{key}="{value}"'
-                if isinstance(value, str) and (" " in value or not value)
-                else f"{key}={value}"
-                for key, value in fields.items()
-            ]
-        )
-        _log.info("{line}", line=line, **fields)
+        _log.info("{line}", line=pairs(fields), **fields)
 
 
 @implementer(IAccessLog)

@@ -7,6 +7,8 @@ Text of unknown origin, for a log of one line an event.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 def escape(text: str | bytes) -> str:
     """
@@ -29,3 +31,18 @@ def _escaped(code: int) -> str:
     if code <= 0xFF:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def pairs(fields: Mapping[str, object]) -> str:
+    """
+    C{key=value} pairs with blanks between them, a text with blanks, or without
+    anything, in double quotes.
+
+    @param fields: Texts that came from elsewhere must be escaped.
+    """
+    return " ".join(
+        f'{key}="{value}"'
+        if isinstance(value, str) and (" " in value or not value)
+        else f"{key}={value}"
+        for key, value in fields.items()
+    )

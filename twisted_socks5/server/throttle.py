@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from twisted_socks5.addresses import Address, unmapped
 from twisted_socks5.errors import AuthenticationFailed
-from twisted_socks5.observe.escape import escape
+from twisted_socks5.observe.escape import escape, pairs
 from twisted_socks5.settings import Throttling
 
 _log = Logger(namespace="twisted_socks5.throttle")
@@ -129,8 +129,15 @@ class Throttle:
 
     def _tell(self, state: str, key: _Key, record: _Record) -> None:
         kind, name = key
+        shown = {
+            "throttle": state,
+            kind: name,
+            "failures": record.failures,
+            "seconds": f"{self._settings.memory:g}",
+        }
         _log.warn(
-            "throttle={throttle} {kind}={name} failures={failures} seconds={seconds:g}",
+            "{line}",
+            line=pairs(shown),
             throttle=state,
             kind=kind,
             name=name,
