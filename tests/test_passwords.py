@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import pty
+import socket
 import stat
 import subprocess
 import sys
@@ -618,6 +619,41 @@ def test_commandFails(
     assert line.startswith("socks5-passwd: ")
     assert words in line
     assert users.read_bytes() == before
+
+
+@pytest.mark.parametrize("arguments", [["--stdin"], ["--delete"]])
+@pytest.mark.parametrize("kind", ["pipe", "socket", "folder"])
+def test_noRegularFile(tmp_path: Path, kind: str, arguments: list[str]) -> None:
+    """
+    What is none is not replaced by one, nor by way of a link.
+    """
+    place = tmp_path / kind
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(place))
+    before = place.lstat()
+    link = tmp_path / "link"
+    link.symlink_to(place)
+    for path in (place, link):
+        done = subprocess.run(
+            [sys.executable, "-m", "twisted_socks5.passwords"]
+            + [str(path), "alice", *arguments],
+            input=b"x\n",
+            capture_output=True,
+            timeout=30,
+        )
+        assert done.returncode == 1
+        (line,) = done.stderr.decode().splitlines()
+        assert line == f"socks5-passwd: {place}: this is no regular file"
+    assert (place.lstat().st_mode, place.lstat().st_ino) == (
+        before.st_mode,
+        before.st_ino,
+    )
+    assert {one.name for one in tmp_path.iterdir()} == {kind, "link"}
 
 
 def test_restOfTheFileStays(users: Path, hashes: dict[str, str]) -> None:

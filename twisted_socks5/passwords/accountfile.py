@@ -151,16 +151,20 @@ def warnOfReaders(path: str) -> None:
 def changeAccount(path: str, name: bytes, stored: str | None) -> bool:
     """
     Add, change or remove an account.  The file is replaced as a whole, so that
-    a server never reads half of it; a new one is for its owner only.
+    a server never reads half of it; a new one is for its owner only.  Of a
+    symbolic link, the file that it leads to is.
 
     @param stored: The hash; L{None} removes the account.
     @return: Whether there was one of this name.
     @raise OSError: The file cannot be read or written.
+    @raise ValueError: It is none, but a device, say, or a pipe.
     """
     path = os.path.realpath(path)
     try:
+        before = os.stat(path)
+        if not stat.S_ISREG(before.st_mode):
+            raise ValueError(f"{path}: this is no regular file")
         with open(path, "rb") as file:
-            before = os.fstat(file.fileno())
             lines = file.read().splitlines()
     except FileNotFoundError:
         if stored is None:
