@@ -446,6 +446,36 @@ def test_filesThatBreak(
     server.defects = 1
 
 
+def encrypt(key: Path) -> None:
+    """
+    Put a passphrase on a key.
+    """
+    loaded = serialization.load_pem_private_key(key.read_bytes(), None)
+    key.write_bytes(
+        loaded.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"passphrase"),
+        )
+    )
+
+
+def test_encryptedKey(
+    start: Callable[..., Server], folder: Path, listener: socket.socket
+) -> None:
+    """
+    Nobody is asked for its passphrase, neither while the server runs nor before.
+    """
+    server = start("--port", endpoint(folder), *CLIENTS)
+    encrypt(folder / "server.key")
+    isServed(secure(server, folder), listener)
+    isServed(secure(server, folder), listener)
+    told = f"{folder}/server.key: the private key is encrypted"
+    assert server.output().count(told) == 1
+    server.defects = 1
+    assert told in refused("--port", endpoint(folder), *CLIENTS)
+
+
 # -- arguments ------------------------------------------------------------------
 
 

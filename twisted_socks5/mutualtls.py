@@ -13,11 +13,11 @@ from typing import Any
 
 from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL import SSL
-from OpenSSL.crypto import FILETYPE_PEM, X509
+from OpenSSL.crypto import FILETYPE_PEM, X509, PKey, load_privatekey
 from OpenSSL.crypto import Error as CryptoError
 from twisted.internet.endpoints import SSL4ServerEndpoint
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from twisted.internet.ssl import CertificateOptions, KeyPair, TLSVersion
+from twisted.internet.ssl import CertificateOptions, TLSVersion
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -85,13 +85,10 @@ class CertificateFiles:
 
     def _read(self) -> SSL.Context:
         keyPath, certificatePath, authoritiesPath = self._paths
-        try:
-            key = KeyPair.load(_contents(keyPath), FILETYPE_PEM)
-        except (CryptoError, ValueError, TypeError):
-            raise ValueError(f"{keyPath}: no private key") from None
+        key = loadKey(keyPath)
         certificate, *chain = _certificates(certificatePath)
         options = CertificateOptions(
-            privateKey=key.original,
+            privateKey=key,
             certificate=certificate,
             extraCertChain=chain or None,
             verify=True,
@@ -113,6 +110,35 @@ def _stateOf(path: str) -> object:
     except OSError as error:
         return error.errno
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+class _Encrypted(Exception):
+    """
+    A key that only a passphrase opens.
+    """
+
+
+def _refuse(*about: object) -> bytes:
+    raise _Encrypted
+
+
+def loadKey(path: str) -> PKey:
+    """
+    Read a private key.  OpenSSL would ask for the passphrase of an encrypted one
+    at the terminal, and hold up the whole process meanwhile.
+
+    @raise OSError: The file cannot be read.
+    @raise ValueError: There is none, or it is encrypted.
+    """
+    try:
+        return load_privatekey(FILETYPE_PEM, _contents(path), _refuse)
+    except _Encrypted:
+        raise ValueError(
+            f"{path}: the private key is encrypted, and nobody is asked for its "
+            "passphrase; it must be in the clear"
+        ) from None
+    except (CryptoError, ValueError, TypeError):
+        raise ValueError(f"{path}: no private key") from None
 
 
 def _contents(path: str) -> bytes:
