@@ -37,7 +37,7 @@ from tests.test_start import refused
 from twisted_socks5.passwords import checker as checkerModule
 from twisted_socks5.passwords.accountfile import changeAccount, parseAccounts
 from twisted_socks5.passwords.checker import HashedPasswordChecker
-from twisted_socks5.passwords.hashes import isRight, newHash
+from twisted_socks5.passwords.hashes import isRight, kindOf, newHash
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -181,6 +181,32 @@ def test_hash(kind: str) -> None:
 def test_hashOfOthers(stored: str, password: bytes) -> None:
     assert isRight(stored, password)
     assert not isRight(stored, b"another")
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        *(f"$2b${cost}${'a' * 53}" for cost in ["00", "03", "32", "99"]),
+        f"$2b$10${'a' * 52}",
+        "$argon2id$v=19$m=1,t=0,p=0$a$b",
+        *(
+            f"$argon2id${parameters}${'a' * 22}${'b' * 43}"
+            for parameters in [
+                "v=18$m=65536,t=3,p=4",
+                "v=19$m=31,t=3,p=4",
+                "v=19$m=65536,t=0,p=4",
+                "v=19$m=65536,t=3,p=0",
+                "v=19$m=99999999,t=3,p=4",
+            ]
+        ),
+    ],
+)
+def test_hashThatCannotBeUsed(stored: str) -> None:
+    """
+    It is told when the file is read, not at a login.
+    """
+    with pytest.raises(ValueError, match="argon2id"):
+        kindOf(stored)
 
 
 def test_longPasswords() -> None:

@@ -22,9 +22,10 @@ How many bytes of a password bcrypt takes into account.
 
 _FORMS = {
     ARGON2ID: re.compile(
-        r"\$argon2id\$v=\d+\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+"
+        r"\$argon2id\$v=(?:16|19)\$m=(\d{1,7}),t=(\d{1,7}),p=(\d{1,7})"
+        r"\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{6,}"
     ),
-    BCRYPT: re.compile(r"\$2[aby]\$\d\d\$[A-Za-z0-9./]{53}"),
+    BCRYPT: re.compile(r"\$2[aby]\$(?:0[4-9]|[12]\d|3[01])\$[A-Za-z0-9./]{53}"),
 }
 _LIBRARIES = {ARGON2ID: ("argon2", "argon2-cffi"), BCRYPT: ("bcrypt", "bcrypt")}
 
@@ -36,10 +37,23 @@ def kindOf(text: str) -> str:
     @raise ValueError: It is of neither kind, or what it takes is not installed.
     """
     for kind, form in _FORMS.items():
-        if form.fullmatch(text):
+        found = form.fullmatch(text)
+        if found is not None:
+            _checkParameters(*map(int, found.groups()))
             _require(kind)
             return kind
     raise ValueError("neither an argon2id nor a bcrypt hash")
+
+
+def _checkParameters(memory: int = 8, passes: int = 1, lanes: int = 1) -> None:
+    """
+    Whether argon2 works with its parameters (RFC 9106, section 3.1).
+
+    @param memory: In KiB.
+    @raise ValueError: It does not.
+    """
+    if not (passes >= 1 and lanes >= 1 and 8 * lanes <= memory):
+        raise ValueError("argon2id with parameters that are not allowed")
 
 
 def _require(kind: str) -> None:
