@@ -11,7 +11,14 @@ import errno
 import socket
 from enum import Enum
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 from typing import Any, TypeAlias
 
 import attrs
@@ -22,6 +29,7 @@ from twisted.internet.interfaces import IAddress
 from twisted_socks5.errors import InvalidName
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
+IPNetwork: TypeAlias = IPv4Network | IPv6Network
 
 
 @attrs.frozen
@@ -243,6 +251,28 @@ def _compile(
 
 _RANGES = {4: _compile(_IPV4_KINDS), 6: _compile(_IPV6_KINDS)}
 
+_NETWORKS: dict[int, tuple[tuple[IPNetwork, Kind], ...]] = {
+    version: tuple((ip_network(text), kind) for text, kind in table)
+    for version, table in ((4, _IPV4_KINDS), (6, _IPV6_KINDS))
+}
+
+CARRIERS: tuple[IPv6Network, ...] = tuple(
+    map(
+        IPv6Network,
+        (
+            "::/96",  # IPv4-compatible; also the unspecified address and ::1
+            "::ffff:0:0/96",  # mapped
+            "::ffff:0:0:0/96",  # translated
+            "64:ff9b::/96",  # NAT64
+            "2002::/16",  # 6to4
+            "2001::/32",  # Teredo
+        ),
+    )
+)
+"""
+Where an IPv6 address is nothing but the way to an IPv4 address inside it.
+"""
+
 _STRICTNESS = {kind: place for place, kind in enumerate(Kind)}
 
 _LOW_32 = 0xFFFFFFFF
@@ -317,6 +347,19 @@ def reached(ip: IPAddress) -> IPAddress:
     )
 
 
+def readings(ip: IPAddress) -> tuple[IPAddress, ...]:
+    """
+    All that an address is to be judged as, by whoever tells addresses apart:
+    every IPv4 address inside an IPv6 one, and the address itself, unless it is
+    nothing but the way to an IPv4 address.  (With ISATAP it is both: whoever
+    has a network may give an address in it the end that means 192.0.2.1.)
+    """
+    found = embedded(ip)
+    if found and any(ip in carrier for carrier in CARRIERS):
+        return found
+    return (*found, ip)
+
+
 @lru_cache(maxsize=4096)
 def kindOf(ip: IPAddress) -> Kind:
     """
@@ -330,6 +373,26 @@ def _rangeKind(ip: IPAddress) -> Kind:
     for network, mask, kind in _RANGES[ip.version]:
         if number & mask == network:
             return kind
+    raise AssertionError("the last range has them all")
+
+
+def rangeOf(ip: IPAddress) -> IPNetwork:
+    """
+    The range of the registries that makes an address what it is, the IPv4
+    addresses inside it aside.
+    """
+    return next(network for network, _ in _NETWORKS[ip.version] if ip in network)
+
+
+def kindOfNetwork(network: IPNetwork) -> Kind | None:
+    """
+    What all addresses of a network are, the IPv4 addresses inside them aside.
+
+    @return: L{None}, if they are of several kinds.
+    """
+    for known, kind in _NETWORKS[network.version]:
+        if known.overlaps(network):
+            return kind if network.prefixlen >= known.prefixlen else None
     raise AssertionError("the last range has them all")
 
 

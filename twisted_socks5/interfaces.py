@@ -21,13 +21,12 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     import socket
-    from typing import TypeAlias
 
     from OpenSSL.crypto import X509
     from twisted.internet.interfaces import IProtocol, IPushProducer, ITransport
@@ -38,12 +37,24 @@ if TYPE_CHECKING:
     from twisted_socks5.policy import Decision
     from twisted_socks5.stream import ByteStream
 
-    Check: TypeAlias = Callable[[Address], Awaitable[None]]
+
+class Check(Protocol):
     """
-    Asks whether an address (an IP, never a name) may be dialled, listened for
-    or sent to: returns if so, raises
-    L{ConnectionNotAllowed<twisted_socks5.errors.ConnectionNotAllowed>} if not.
+    Asks whether an address may be dialled, listened for or sent to.
     """
+
+    def __call__(
+        self, address: Address, asked: Address | None = None
+    ) -> Awaitable[None]:
+        """
+        Ask.
+
+        @param address: An IP address, never a name.
+        @param asked: What the client has named, and what came to be that
+            address: rules for names are asked with it.
+        @raise ConnectionNotAllowed: It may not be used.
+        """
+        ...
 
 
 # -- authentication (RFC 1928, section 3) -------------------------------------
@@ -282,6 +293,8 @@ class IConnectPolicy(Interface):
         dialled, a BIND's peer, the destination of a datagram.  Only addresses
         that were allowed are used.
 
+        @param request: For a datagram, its C{destination} is what the client
+            has named in that.
         @param address: An IP address and a port.
         @return: To allow or to deny; never another route.
         """
@@ -455,11 +468,12 @@ class ICommandSession(ISession):
         "means than L{relay} says here where it is counted."
     )
 
-    def check(address: Address) -> Awaitable[None]:
+    def check(address: Address, asked: Address | None = None) -> Awaitable[None]:
         """
         Ask the policy about an address that this session's request comes down
         to; our own listeners are never allowed.
 
+        @param asked: The name that it was found for, if it was one.
         @raise ConnectionNotAllowed: It is denied.
         """
 

@@ -50,8 +50,12 @@ def describeSession(session: ISession) -> dict[str, Any]:
     if IDatagramTraffic.providedBy(session.traffic):
         fields |= _describeDatagrams(session.traffic)
     fields["seconds"] = round(session.seconds, 3)
-    if session.decision is not None and session.decision.tags:
-        fields["tags"] = escape(",".join(session.decision.tags))
+    decision = session.decision
+    if decision is not None:
+        if decision.tags:
+            fields["tags"] = escape(",".join(decision.tags))
+        if decision.allowed and decision.reason:  # else it is why the session ended
+            fields["decision"] = escape(decision.reason)
     fields["reason"] = escape(session.reason)
     return fields
 

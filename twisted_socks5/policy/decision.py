@@ -54,7 +54,9 @@ class Decision:
         return cls(True, route, bindAddress, limits, tuple(tags), 0x00, reason)
 
     @classmethod
-    def deny(cls, reply: int = 0x02, reason: str = "") -> Decision:
+    def deny(
+        cls, reply: int = 0x02, reason: str = "", tags: tuple[str, ...] = ()
+    ) -> Decision:
         """
         Deny it.
 
@@ -64,7 +66,7 @@ class Decision:
         """
         if not 0x01 <= reply <= 0xFF:
             raise ValueError(f"a denial needs a REP octet from 01 to FF, not {reply!r}")
-        return cls(False, reply=reply, reason=reason)
+        return cls(False, tags=tuple(tags), reply=reply, reason=reason)
 
     def enforce(self) -> None:
         """

@@ -111,14 +111,14 @@ class DirectRoute:
         @raise ReplyError: There are none.
         """
         if not isinstance(target.host, str):
-            await check(target)
+            await check(target, target)
             return [target]
         allowed: list[Address] = []
         denial = None
         for ip in await self._resolve(target.host):
             address = Address(unmapped(ip), target.port)
             try:
-                await check(address)
+                await check(address, target)
             except ConnectionNotAllowed as error:
                 denial = error
             else:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 from inspect import iscoroutine
 from typing import NoReturn
 
+import attrs
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -22,6 +23,7 @@ from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.policy import Decision
 from twisted_socks5.server.listeners import OwnListeners
 from twisted_socks5.server.request import Request
+from twisted_socks5.wire import Command
 
 
 class Judge:
@@ -49,7 +51,7 @@ class Judge:
         """
         Judge a request as it was made.
 
-        @raise ConnectionNotAllowed: It is denied.
+        @raise ConnectionNotAllowed: The policy failed.
         """
         try:
             answer = self._policy.decide(request)
@@ -59,17 +61,20 @@ class Judge:
             raise
         except Exception:
             self._failed("decide")
-        answer.enforce()
         return answer
 
-    async def check(self, request: Request, address: Address) -> None:
+    async def check(self, request: Request, address: Address, asked: Address) -> None:
         """
         Judge an address that a request comes down to.
 
+        @param asked: What the client has named; with UDP ASSOCIATE, which names
+            none itself, that is another for each datagram.
         @raise ConnectionNotAllowed: It is denied.
         """
         if self._ownListeners.includes(address):
             raise ConnectionNotAllowed("the proxy's own listener")
+        if request.command == Command.ASSOCIATE:
+            request = attrs.evolve(request, destination=asked)
         try:
             answer = self._policy.checkAddress(request, address)
             if not isinstance(answer, Decision):

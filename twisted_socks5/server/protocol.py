@@ -108,6 +108,7 @@ class SOCKS5ServerProtocol(Protocol):
 
         session.state = State.DECIDING
         session.decision = await factory.judge.decide(request)
+        session.decision.enforce()
 
         session.state = State.RUNNING
         await outcomeOf(command.run(session, request))
@@ -198,14 +199,16 @@ class SOCKS5ServerProtocol(Protocol):
 
     # -- what a command does to its client -----------------------------------------
 
-    def check(self, address: Address) -> Awaitable[None]:
+    def check(self, address: Address, asked: Address | None) -> Awaitable[None]:
         """
         Whether the client's request may come down to an address.
+
+        @param asked: What the client has named.
 
         @raise ConnectionNotAllowed: It may not.
         """
         assert self._request is not None
-        return self.factory.judge.check(self._request, address)
+        return self.factory.judge.check(self._request, address, asked or address)
 
     def sendReply(self, reply: int, bound: Address | None) -> None:
         """

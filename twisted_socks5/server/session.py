@@ -173,12 +173,12 @@ class Session:
             route = route.boundTo(decision.bindAddress)
         return route
 
-    def check(self, address: Address) -> Awaitable[None]:
+    def check(self, address: Address, asked: Address | None = None) -> Awaitable[None]:
         """
         Ask the policy about an address that this session's request comes down
         to.
         """
-        return self._live.check(address)
+        return self._live.check(address, asked)
 
     def sendReply(self, reply: int, bound: Address | None = None) -> None:
         """

@@ -1,0 +1,161 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Rules as a policy, with the guard in front of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, tzinfo
+
+from zope.interface import implementer
+
+from twisted_socks5.addresses import Address, IPAddress, readings
+from twisted_socks5.interfaces import IConnectPolicy, IRequest, IRoute
+from twisted_socks5.policy.conditions import Facts
+from twisted_socks5.policy.decision import Decision
+from twisted_socks5.policy.guard import Guard
+from twisted_socks5.policy.rules import Rule, Ruleset
+from twisted_socks5.wire import Command
+
+_END = Decision.deny(reason="no rule matches")
+
+
+@implementer(IConnectPolicy)
+class RulePolicy:
+    """
+    Asks the guard, then the rules.  What the guard denies stays denied, unless
+    the rule that decides means just that kind of address.
+    """
+
+    name = "rules"
+
+    def __init__(
+        self,
+        ruleset: Ruleset,
+        seconds: Callable[[], float],
+        guard: Guard | None = None,
+        routes: Mapping[str, IRoute | None] | None = None,
+        timezone: tzinfo | None = None,
+    ) -> None:
+        """
+        @param seconds: The time, in seconds of the epoch: a reactor's C{seconds}.
+        @param guard: What stands in front.
+        @param routes: The ways out that rules name; L{None} is the server's own.
+        @param timezone: Where the rules' clock is; by default where this host is.
+        @raise ValueError: A rule names a route that there is none of.
+        """
+        self._ruleset = ruleset
+        self._seconds = seconds
+        self._guard = guard or Guard()
+        self._timezone = timezone
+        self._decisions = {
+            rule.number: _decisionOf(rule, routes or {}) for rule in ruleset
+        }
+
+    def decide(self, request: IRequest) -> Decision:
+        """
+        Judge a request as it was made.  Where a rule cannot tell before the
+        addresses are known, it is allowed for now if there may be an address
+        that is; each will be judged.
+        """
+        ip = request.destination.ip
+        if isOpen(request):
+            facts = self.facts(request, None)
+            name = None
+        elif ip is None:
+            facts = self.facts(request, request.destination.port)
+            name = str(request.destination.host)
+        else:
+            return self._judge(request, request.destination)
+        foresight = self._ruleset.foresee(facts, name)
+        if foresight.obstacle is not None:
+            return Decision.deny(
+                foresight.obstacle.reply,
+                f"{foresight.obstacle} asks for an address, "
+                f"of which route {foresight.certain and foresight.certain.route} "
+                "does not tell",
+            )
+        return self._of(foresight.possible or foresight.certain)
+
+    def checkAddress(self, request: IRequest, address: Address) -> Decision:
+        """
+        Judge one address, by the name that it was found for too.
+        """
+        answer = self._judge(request, address)
+        decided = None if request.session is None else request.session.decision
+        if (
+            answer.allowed
+            and decided is not None
+            and (answer.route, answer.bindAddress)
+            != (decided.route, decided.bindAddress)
+        ):
+            return Decision.deny(
+                reason=f"{answer.reason} goes another way than {decided.reason}"
+            )
+        return answer
+
+    def facts(self, request: IRequest, port: int | None) -> Facts:
+        """
+        What rules can ask of a request now.
+        """
+        moment = datetime.fromtimestamp(self._seconds(), self._timezone)
+        return Facts.of(request, port, moment)
+
+    def _judge(self, request: IRequest, address: Address) -> Decision:
+        """
+        Judge one address in every way in which it can be read; it is allowed if
+        it is allowed in each.
+        """
+        literal = address.ip
+        assert literal is not None
+        facts = self.facts(request, address.port)
+        host = request.destination.host
+        name = host if isinstance(host, str) else None
+        answers = [
+            self._judgeReading(request, facts, name, reading, literal)
+            for reading in readings(literal)
+        ]
+        return next((one for one in answers if not one.allowed), answers[0])
+
+    def _judgeReading(
+        self,
+        request: IRequest,
+        facts: Facts,
+        name: str | None,
+        reading: IPAddress,
+        literal: IPAddress,
+    ) -> Decision:
+        rule = self._ruleset.judge(facts, name, reading, literal)
+        guarding = self._guard.checkAddress(request, Address(reading, 0))
+        if guarding.allowed or (
+            rule is not None and rule.to is not None and rule.to.mean(reading)
+        ):
+            return self._of(rule)
+        return guarding
+
+    def _of(self, rule: Rule | None) -> Decision:
+        return _END if rule is None else self._decisions[rule.number]
+
+
+def isOpen(request: IRequest) -> bool:
+    """
+    Whether a request tells nothing of its destination: UDP ASSOCIATE's is of no
+    meaning, and BIND's 0.0.0.0 is anybody.  Peers and datagrams are judged.
+    """
+    ip = request.destination.ip
+    return request.command == Command.ASSOCIATE or (
+        request.command == Command.BIND and ip is not None and ip.is_unspecified
+    )
+
+
+def _decisionOf(rule: Rule, routes: Mapping[str, IRoute | None]) -> Decision:
+    if not rule.allows:
+        return Decision.deny(rule.reply, str(rule), rule.tags)
+    if rule.route and rule.route not in routes:
+        raise ValueError(f"rule {rule.number}: there is no route {rule.route}")
+    return Decision.allow(
+        routes.get(rule.route), rule.bindAddress, tags=rule.tags, reason=str(rule)
+    )
