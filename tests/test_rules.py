@@ -47,7 +47,8 @@ from twisted_socks5.wire import Command
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)  # a Monday
 ELSEWHERE = Address(ip_address("198.51.100.7"), 50000)
 HERE = Address(ip_address("127.0.0.1"), 50000)
-ALICE = Identity("alice", b"alice", frozenset(["staff"]), 0x02)
+STAFF: Any = frozenset(["staff"])
+ALICE = Identity("alice", b"alice", STAFF, 0x02)
 
 
 def policyOf(*rules: Rule, **options: Any) -> RulePolicy:

@@ -28,6 +28,9 @@ class RulePolicy:
     """
     Asks the guard, then the rules.  What the guard denies stays denied, unless
     the rule that decides means just that kind of address.
+
+    @ivar ruleset: The rules.
+    @ivar timezone: Where their clock is; L{None} is where this host is.
     """
 
     name = "rules"
@@ -47,10 +50,10 @@ class RulePolicy:
         @param timezone: Where the rules' clock is; by default where this host is.
         @raise ValueError: A rule names a route that there is none of.
         """
-        self._ruleset = ruleset
+        self.ruleset = ruleset
         self._seconds = seconds
         self._guard = guard or Guard()
-        self._timezone = timezone
+        self.timezone = timezone
         self._decisions = {
             rule.number: _decisionOf(rule, routes or {}) for rule in ruleset
         }
@@ -70,7 +73,7 @@ class RulePolicy:
             name = str(request.destination.host)
         else:
             return self._judge(request, request.destination)
-        foresight = self._ruleset.foresee(facts, name)
+        foresight = self.ruleset.foresee(facts, name)
         if foresight.obstacle is not None:
             return Decision.deny(
                 foresight.obstacle.reply,
@@ -101,7 +104,7 @@ class RulePolicy:
         """
         What rules can ask of a request now.
         """
-        moment = datetime.fromtimestamp(self._seconds(), self._timezone)
+        moment = datetime.fromtimestamp(self._seconds(), self.timezone)
         return Facts.of(request, port, moment)
 
     def _judge(self, request: IRequest, address: Address) -> Decision:
@@ -128,7 +131,7 @@ class RulePolicy:
         reading: IPAddress,
         literal: IPAddress,
     ) -> Decision:
-        rule = self._ruleset.judge(facts, name, reading, literal)
+        rule = self.ruleset.judge(facts, name, reading, literal)
         guarding = self._guard.checkAddress(request, Address(reading, 0))
         if guarding.allowed or (
             rule is not None and rule.to is not None and rule.to.mean(reading)

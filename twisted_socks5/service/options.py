@@ -70,6 +70,12 @@ class SOCKS5Options(Options, AuthOptionMixin):
             "--help-route.",
         ],
         [
+            "rules",
+            None,
+            None,
+            "File of rules (TOML), with the guard in front: who may go where.",
+        ],
+        [
             "access-log",
             None,
             "text",

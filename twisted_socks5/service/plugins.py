@@ -122,7 +122,9 @@ def findPlugins() -> Plugins:
     """
     objects: dict[int, Any] = {}
     broken = {}
-    for module in getModule("twisted.plugins").iterModules():
+    package = getModule("twisted.plugins")
+    package.load()  # which extends its path to all folders of plugins
+    for module in package.iterModules():
         try:
             loaded: ModuleType = module.load()
         except (Exception, SystemExit) as error:

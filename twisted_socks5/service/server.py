@@ -35,6 +35,7 @@ from twisted_socks5.service.plugins import (
     findPlugins,
     makePlugin,
 )
+from twisted_socks5.service.rules import withRules
 
 _log = Logger(namespace="twisted_socks5")
 
@@ -119,6 +120,8 @@ def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
         makePlugin(COMMAND, plugins, reactor, text) for text in options["command"]
     ]
     policy = makePlugin(POLICY, plugins, reactor, options["policy"])
+    if options["rules"] is not None:
+        policy = withRules(reactor.seconds, options["rules"], policy)
     route = None
     if options["route"]:
         route = makePlugin(ROUTE, plugins, reactor, options["route"])

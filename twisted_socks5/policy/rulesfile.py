@@ -1,0 +1,450 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Rules in a file (TOML).  Whatever is not exactly as expected is an error, so that
+nothing is allowed because of a slip.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from itertools import chain
+from typing import Any, NoReturn, TypeVar
+from zoneinfo import ZoneInfo
+
+import attrs
+
+from twisted_socks5.addresses import UNIX_CLIENT, IPAddress, IPNetwork, unmapped
+from twisted_socks5.policy.conditions import (
+    COMMANDS,
+    METHODS,
+    WEEKDAYS,
+    Clients,
+    Conditions,
+    Listeners,
+    Ranges,
+)
+from twisted_socks5.policy.coverage import covered, isCarried
+from twisted_socks5.policy.destinations import Destinations, parseNetwork, parsePattern
+from twisted_socks5.policy.networks import Networks
+from twisted_socks5.policy.rules import Rule, Ruleset
+from twisted_socks5.policy.tomllines import TOMLLines
+
+_Value = TypeVar("_Value")
+
+_RULE_KEYS = (
+    *("action", "user", "group", "from", "listener", "command", "to", "port"),
+    *("method", "time", "weekday", "reply", "route", "bind", "tag", "comment"),
+)
+_ROUTE_KEYS = ("bind",)
+_TOP_KEYS = ("timezone", "route", "rule")
+
+_TEXTS = "a text or a list of texts"
+_NUMBERS = "a number or a text, or a list of them"
+
+
+class RulesFileError(ValueError):
+    """
+    A file of rules is not as expected.  Its text is one line, with the file, the
+    line, and what was expected.
+    """
+
+
+@attrs.frozen
+class RouteSettings:
+    """
+    A way out, straight from this host.
+
+    @ivar bindAddress: The address on this host to go out from.
+    """
+
+    bindAddress: IPAddress
+
+
+@attrs.frozen
+class RulesFile:
+    """
+    What a file says.
+
+    @ivar routes: The ways out, by their names.
+    @ivar timezone: Where the rules' clock is; L{None} is where this host is.
+    """
+
+    ruleset: Ruleset
+    routes: dict[str, RouteSettings]
+    timezone: ZoneInfo | None
+
+
+def loadRules(path: str) -> RulesFile:
+    """
+    Read a file.
+
+    @raise RulesFileError: It cannot be read, or is not as expected.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read().decode("utf-8")
+    except OSError as error:
+        raise RulesFileError(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise RulesFileError(f"{path}:{line}: expected UTF-8") from None
+    return parseRules(text, path)
+
+
+def parseRules(text: str, path: str = "rules") -> RulesFile:
+    """
+    Read the text of a file.
+
+    @param path: What to call it in errors.
+    @raise RulesFileError: It is not as expected.
+    """
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.fullmatch(
+            r"(.*) \(at (?:line (\d+), .*|end of document)\)", str(error)
+        )
+        what, line = found.groups() if found else (str(error), None)
+        raise RulesFileError(
+            f"{path}:{line or text.count(chr(10)) + 1}: no TOML: {what}"
+        ) from None
+    except RecursionError:
+        raise RulesFileError(f"{path}:1: no TOML that is known: too deep") from None
+    return _File(path, TOMLLines(text.replace("\r\n", "\n"))).read(content)
+
+
+@attrs.frozen
+class _File:
+    path: str
+    lines: TOMLLines
+
+    def read(self, content: dict[str, Any]) -> RulesFile:
+        top = _Table(self, "", 0, content)
+        top.checkKeys(_TOP_KEYS)
+        routes = self._routes(top)
+        tables = content.get("rule")
+        if not isinstance(tables, list) or not tables:
+            top.fail("rule", "expected at least one [[rule]]")
+        rules = []
+        for index, table in enumerate(tables):
+            if not isinstance(table, dict):
+                top.fail("rule", "expected tables, each with [[rule]] above it")
+            rules.append(_readRule(_Table(self, "rule", index, table), routes))
+        for rule, earlier in covered(rules):
+            raise RulesFileError(
+                f"{self.path}:{rule.line}: rule {rule.number} ({rule.text}) never "
+                f"matches: rule {earlier.number} in line {earlier.line} "
+                f"({earlier.text}) does already; expected it before that one, or not at all"
+            )
+        return RulesFile(
+            Ruleset(rules), routes, top.one("timezone", "a text", _timezone)
+        )
+
+    def _routes(self, top: _Table) -> dict[str, RouteSettings]:
+        tables = top.content.get("route", {})
+        if not isinstance(tables, dict):
+            top.fail("route", "expected tables with names, [route.NAME]")
+        routes = {}
+        for name, content in tables.items():
+            if not isinstance(content, dict):
+                _Table(self, "route", 0, tables).fail(
+                    name, "expected tables with names, [route.NAME]"
+                )
+            table = _Table(self, f"route.{name}", 0, content)
+            table.checkKeys(_ROUTE_KEYS)
+            address = table.one("bind", "a text", _address)
+            if address is None:
+                table.fail("", "expected bind, an address of this host")
+            routes[name] = RouteSettings(address)
+        return routes
+
+
+@attrs.frozen
+class _Table:
+    """
+    A table of the file, whose values are read with errors that tell where.
+    """
+
+    file: _File
+    name: str
+    index: int
+    content: dict[str, Any]
+
+    def fail(self, key: str, problem: object, item: int = -1) -> NoReturn:
+        line = self.file.lines.of(self.name, self.index, key, item)
+        label = f"{key}: " if key in _RULE_KEYS + _ROUTE_KEYS + ("timezone",) else ""
+        raise RulesFileError(f"{self.file.path}:{line}: {label}{_onOneLine(problem)}")
+
+    def checkKeys(self, known: tuple[str, ...]) -> None:
+        for key in self.content:
+            if key not in known:
+                close = get_close_matches(key, known, 1)
+                hint = f"did you mean {close[0]}? " if close else ""
+                self.fail(
+                    key, f"unknown key {key!r}: {hint}expected {', '.join(known)}"
+                )
+
+    def one(
+        self, key: str, expected: str, read: Callable[[Any], _Value]
+    ) -> _Value | None:
+        """
+        A value of which there is one.
+        """
+        if key not in self.content:
+            return None
+        value = self.content[key]
+        isNumber = expected.startswith("a number")
+        if not isinstance(value, int if isNumber else str) or isinstance(value, bool):
+            self.fail(key, f"expected {expected}, not {value!r}")
+        try:
+            return read(value)
+        except ValueError as error:
+            self.fail(key, error)
+
+    def several(
+        self, key: str, expected: str, read: Callable[[Any], _Value]
+    ) -> tuple[_Value, ...] | None:
+        """
+        A value, or a list of them.
+        """
+        if key not in self.content:
+            return None
+        content = self.content[key]
+        values = content if isinstance(content, list) else [content]
+        if not values:
+            self.fail(key, "the list is empty; expected something, or no such key")
+        found: dict[_Value, None] = {}
+        for place, value in enumerate(values):
+            item = place if isinstance(content, list) else -1
+            mayBeNumber = expected.startswith("a number") and isinstance(value, int)
+            if not (isinstance(value, str) or mayBeNumber) or isinstance(value, bool):
+                self.fail(key, f"expected {expected}, not {value!r}", item)
+            try:
+                one = read(value)
+            except ValueError as error:
+                self.fail(key, error, item)
+            if one in found:
+                self.fail(key, f"{value} is there twice; expected it once", item)
+            found[one] = None
+        return tuple(found)
+
+
+def _readRule(table: _Table, routes: dict[str, RouteSettings]) -> Rule:
+    table.checkKeys(_RULE_KEYS)
+    allows = table.one("action", "a text", _action)
+    if allows is None:
+        table.fail("", "a rule without action; expected action = 'allow' or 'deny'")
+    for key in ("route", "bind") if not allows else ("reply",):
+        if key in table.content:
+            does = "allows" if allows else "denies"
+            table.fail(key, f"expected none in a rule that {does}")
+    patterns = table.several("to", _TEXTS, parsePattern)
+    for place, pattern in enumerate(patterns or ()):
+        if (
+            allows
+            and isinstance(pattern, IPv4Network | IPv6Network)
+            and isCarried(pattern)
+        ):
+            table.fail(
+                "to",
+                f"{pattern}: its addresses are judged as the IPv4 addresses inside; "
+                "expected those",
+                place,
+            )
+    bind, route = table.one("bind", "a text", _address), ""
+    if "route" in table.content:
+        route = table.one("route", "a text", str) or ""
+        if route not in routes:
+            names = ", ".join(routes) or "none"
+            table.fail(
+                "route", f"no route {route!r}; expected one of the file: {names}"
+            )
+        if bind is not None:
+            table.fail("bind", "expected it in the rule or in its route, not in both")
+        bind = routes[route].bindAddress
+    return Rule(
+        table.index + 1,
+        allows,
+        _readConditions(table),
+        None if patterns is None else Destinations(patterns),
+        table.one("reply", "a number from 1 to 255", _reply) or 0x02,
+        route,
+        bind,
+        table.several("tag", _TEXTS, _word) or (),
+        table.one("comment", "a text", _comment) or "",
+        table.file.lines.of("rule", table.index),
+    )
+
+
+def _readConditions(table: _Table) -> Conditions:
+    clients = table.several("from", _TEXTS, _client)
+    listeners = table.several("listener", _NUMBERS, _listener)
+    ports = table.several("port", _NUMBERS, _portRange)
+    times = table.several("time", _TEXTS, _minutes)
+    weekdays = table.several("weekday", _TEXTS, _weekdays)
+    return Conditions(
+        user=_set(table.several("user", _TEXTS, _name)),
+        group=_set(table.several("group", _TEXTS, _name)),
+        client=None if clients is None else _clients(clients),
+        listener=None if listeners is None else Listeners(frozenset(listeners)),
+        command=_set(table.several("command", _NUMBERS, _command)),
+        port=None if ports is None else Ranges(ports),
+        method=_set(table.several("method", _NUMBERS, _method)),
+        times=None if times is None else Ranges(tuple(chain(*times))),
+        weekdays=None if weekdays is None else frozenset(chain(*weekdays)),
+    )
+
+
+def _clients(some: tuple[IPNetwork | None, ...]) -> Clients:
+    networks = tuple(one for one in some if one is not None)
+    return Clients(Networks(networks), onUnix=None in some)
+
+
+def _set(values: tuple[_Value, ...] | None) -> frozenset[_Value] | None:
+    return None if values is None else frozenset(values)
+
+
+# -- single values ---------------------------------------------------------------------
+
+
+def _timezone(text: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(text)
+    except (ValueError, OSError, KeyError):
+        raise ValueError(f"{text}: expected a name like Europe/Berlin") from None
+
+
+def _address(text: str) -> IPAddress:
+    try:
+        address = unmapped(ip_address(text))
+    except ValueError:
+        raise ValueError(f"{text}: expected an IP address") from None
+    if address.is_unspecified or address.is_multicast:
+        raise ValueError(f"{text}: expected an address of this host")
+    return address
+
+
+def _action(text: str) -> bool:
+    if text not in ("allow", "deny"):
+        raise ValueError(f"{text}: expected allow or deny")
+    return text == "allow"
+
+
+def _reply(number: int) -> int:
+    if not 0x01 <= number <= 0xFF:
+        raise ValueError(f"{number}: expected a number from 1 to 255")
+    return number
+
+
+def _name(text: str) -> str:
+    if not text:
+        raise ValueError("expected a name, not an empty text")
+    return text
+
+
+def _word(text: str) -> str:
+    if not re.fullmatch(r"[\w.:-]+", text, re.ASCII):
+        raise ValueError(f"{text}: expected letters, digits, and . : - _")
+    return text
+
+
+def _comment(text: str) -> str:
+    if "\n" in text:
+        raise ValueError("expected one line")
+    return text
+
+
+def _client(text: str) -> IPNetwork | None:
+    return None if text == "unix" else parseNetwork(text)
+
+
+def _listener(value: str | int) -> tuple[object, int | None]:
+    if isinstance(value, int):
+        return (None, _port(value))
+    if value == "unix":
+        return (UNIX_CLIENT.host, None)
+    found = re.fullmatch(r"(?:\[([^\]]*)\]|([^:]*)):(\d+)", value)
+    text = value if found is None else found[1] or found[2]
+    try:
+        return (_address(text), None if found is None else _port(int(found[3])))
+    except ValueError:
+        raise ValueError(
+            f"{value}: expected the address that clients connect to, with or without a "
+            "port (192.0.2.1, 192.0.2.1:1080, [2001:db8::1]:1080), a port, or 'unix'"
+        ) from None
+
+
+def _port(number: int) -> int:
+    if not 1 <= number <= 65535:
+        raise ValueError(f"{number}: expected a port from 1 to 65535")
+    return number
+
+
+def _portRange(value: str | int) -> tuple[int, int]:
+    if isinstance(value, int):
+        return (_port(value), value)
+    found = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", value)
+    if found is None:
+        raise ValueError(f"{value}: expected a port (443) or a range ('8000-8100')")
+    first, last = _port(int(found[1])), _port(int(found[2]))
+    if first >= last:
+        raise ValueError(f"{value}: expected the lower port first")
+    return (first, last)
+
+
+def _command(value: str | int) -> int:
+    if isinstance(value, int) and 0 <= value <= 0xFF and value not in COMMANDS.values():
+        return value
+    if value not in COMMANDS:
+        raise ValueError(
+            f"{value}: expected {', '.join(COMMANDS)}, or the octet of another command"
+        )
+    return COMMANDS[str(value)]
+
+
+def _method(value: str | int) -> str:
+    if isinstance(value, int) and 0x03 <= value <= 0xFE:
+        return f"{value:02x}"
+    if value not in METHODS:
+        raise ValueError(
+            f"{value}: expected {', '.join(METHODS)}, or the octet of another method"
+        )
+    return str(value)
+
+
+def _minutes(text: str) -> tuple[tuple[int, int], ...]:
+    found = re.fullmatch(r"([0-9]{2}):([0-9]{2})-([0-9]{2}):([0-9]{2})", text)
+    if found is not None:
+        hour, minute, endHour, endMinute = map(int, found.groups())
+        start, end = hour * 60 + minute, endHour * 60 + endMinute
+        isTime = max(minute, endMinute) < 60 and start < 1440 and end <= 1440
+        if isTime and start != end:
+            last = (end or 1440) - 1
+            return ((start, last),) if start <= last else ((start, 1439), (0, last))
+    raise ValueError(
+        f"{text}: expected a beginning and an end that differ, like 09:00-17:00 or "
+        "22:00-06:00"
+    )
+
+
+def _weekdays(text: str) -> tuple[int, ...]:
+    first, dash, last = text.partition("-")
+    if first not in WEEKDAYS or (dash and last not in WEEKDAYS):
+        raise ValueError(
+            f"{text}: expected {', '.join(WEEKDAYS)}, or a range like mon-fri"
+        )
+    start = WEEKDAYS.index(first)
+    count = (WEEKDAYS.index(last) - start) % 7 + 1 if dash else 1
+    return tuple((start + day) % 7 for day in range(count))
+
+
+def _onOneLine(problem: object) -> str:
+    return "".join(
+        each if each.isprintable() else repr(each)[1:-1] for each in str(problem)
+    )

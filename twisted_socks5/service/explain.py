@@ -1,0 +1,271 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+What rules say of a request, and why; nothing is connected to.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from ipaddress import IPv4Address, ip_address
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+from zope.interface import implementer
+
+from twisted_socks5.addresses import UNIX_CLIENT, Address, readings, unmapped
+from twisted_socks5.authenticators import Identity
+from twisted_socks5.errors import InvalidName, SOCKSError
+from twisted_socks5.interfaces import IRequest, IResolver
+from twisted_socks5.observe.escape import escape
+from twisted_socks5.outcome import outcomeOf
+from twisted_socks5.policy import RulePolicy
+from twisted_socks5.policy.conditions import COMMANDS
+from twisted_socks5.policy.decision import Decision
+from twisted_socks5.policy.ruled import isOpen
+from twisted_socks5.policy.rules import Certainty, Rule
+from twisted_socks5.routes import NameResolver
+from twisted_socks5.service.plugins import POLICY, findPlugins, makePlugin
+from twisted_socks5.service.rules import withRules
+from twisted_socks5.wire import Command
+
+ALLOWED, DENIED, WRONG, NO_ADDRESS = range(4)
+"""
+The exit status.
+"""
+
+_METHODS = {"none": 0x00, "gssapi": 0x01, "username": 0x02, "certificate": 0x00}
+MATCHES = "matches"
+_ANYWHERE = Address(IPv4Address(0), 0)
+
+
+@implementer(IRequest)
+@attrs.frozen
+class _Request:
+    command: int
+    destination: Address
+    client: Address
+    identity: Identity
+    listener: Address
+    raw: bytes = b""
+    session: Any = None
+
+
+def main(arguments: Sequence[str]) -> None:
+    """
+    Do what the command line says.
+
+    @raise SystemExit: Always, with the status.
+    """
+    from twisted.internet import reactor
+
+    options = parse(arguments)
+    try:
+        guard = makePlugin(POLICY, findPlugins(), reactor, options.policy)
+        policy = withRules(lambda: secondsOf(options.at, policy), options.rules, guard)
+    except ValueError as error:
+        print(f"socks5: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(WRONG) from None
+
+    async def run() -> None:
+        resolver = NameResolver(reactor)
+        raise SystemExit(await explain(policy, options, resolver, print))
+
+    react(lambda _: Deferred.fromCoroutine(run()))
+
+
+def secondsOf(moment: datetime | None, policy: RulePolicy) -> float:
+    """
+    The time, in seconds of the epoch, that a clock of the rules shows; by default
+    now.
+    """
+    if moment is None:
+        return time.time()
+    return moment.replace(tzinfo=policy.timezone).timestamp()
+
+
+def parse(arguments: Sequence[str]) -> Namespace:
+    """
+    Read the command line.
+
+    @raise SystemExit: It is wrong.
+    """
+    parser = ArgumentParser(
+        prog="python -m twisted_socks5",
+        description="Tells what rules say of a request, and why. Nothing is connected "
+        "to. The exit status is 0 if it is allowed, 1 if it is denied, 2 if something "
+        "is wrong with the file or an option, 3 if the name has no address.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="explain")
+    asked = commands.add_parser("explain", description=parser.description)
+    asked.add_argument("--rules", required=True, metavar="FILE")
+    asked.add_argument("--policy", default="guard", help="the guard in front")
+    asked.add_argument("--user", default="", help="none: an anonymous client")
+    asked.add_argument("--group", action="append", default=[])
+    asked.add_argument(
+        "--from",
+        dest="client",
+        type=_client,
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="where the client is, or 'unix' (default: %(default)s)",
+    )
+    asked.add_argument(
+        "--listener",
+        type=_destination,
+        default="127.0.0.1:1080",
+        metavar="ADDRESS:PORT",
+        help="where it has connected to (default: %(default)s)",
+    )
+    asked.add_argument("--method", choices=_METHODS)
+    asked.add_argument(
+        "--at",
+        type=_moment,
+        metavar="TIME",
+        help="when, as 2026-06-01T12:00 (default: now)",
+    )
+    asked.add_argument("command", type=str.upper, choices=COMMANDS)
+    asked.add_argument(
+        "destination",
+        type=_destination,
+        metavar="HOST:PORT",
+        help="with ASSOCIATE that of a datagram",
+    )
+    return parser.parse_args(arguments)
+
+
+async def explain(
+    policy: RulePolicy,
+    options: Namespace,
+    resolver: IResolver,
+    write: Callable[[str], object],
+) -> int:
+    """
+    Tell the way of a request through the rules.
+
+    @param options: What L{parse} returns.
+    @return: The exit status.
+    """
+    method = options.method or ("username" if options.user else "none")
+    identity = Identity(
+        options.user, options.user.encode(), options.group, _METHODS[method]
+    )
+    destination: Address = options.destination
+    request = _Request(
+        COMMANDS[options.command],
+        destination,
+        options.client,
+        identity,
+        options.listener,
+    )
+    who = escape(options.user) or "an anonymous client"
+    write(f"{options.command} {destination} by {who} from {options.client.host}")
+
+    isDatagram = request.command == Command.ASSOCIATE
+    asked = attrs.evolve(request, destination=_ANYWHERE) if isDatagram else request
+    _writeRules(policy, asked, write)
+    decision = policy.decide(asked)
+    if not decision.allowed or (isOpen(asked) and not isDatagram):
+        return _end(decision, write)
+
+    request = attrs.evolve(request, session=Namespace(decision=decision))
+    addresses = [destination]
+    if destination.ip is None:
+        if decision.route is not None and not decision.route.resolvesNames:
+            return _end(decision, write)
+        try:
+            found = await outcomeOf(resolver.resolve(str(destination.host)))
+        except SOCKSError as error:
+            write(f"{destination.host} cannot be looked up: {error}")
+            return NO_ADDRESS
+        addresses = [Address(unmapped(ip), destination.port) for ip in found]
+    answers = []
+    for address in addresses:
+        answer = policy.checkAddress(request, address)
+        write(f"  {address}: {_outcome(answer)}")
+        answers.append(answer)
+    return _end(next((one for one in answers if one.allowed), answers[0]), write)
+
+
+def _outcome(decision: Decision) -> str:
+    reason = escape(decision.reason)
+    if decision.allowed:
+        return f"allowed by {reason}"
+    return f"denied with {decision.reply:02x}: {reason}"
+
+
+def _end(decision: Decision, write: Callable[[str], object]) -> int:
+    write(_outcome(decision))
+    return ALLOWED if decision.allowed else DENIED
+
+
+def _writeRules(
+    policy: RulePolicy, request: IRequest, write: Callable[[str], object]
+) -> None:
+    """
+    What each rule says of a request, up to the one that decides.
+    """
+    for rule in policy.ruleset:
+        told = _tell(policy, request, rule)
+        write(f"  line {rule.line}: {escape(str(rule))} -- {told}")
+        if told == MATCHES:
+            return
+    write("  the end: denies what no rule matches")
+
+
+def _tell(policy: RulePolicy, request: IRequest, rule: Rule) -> str:
+    isUnknown = isOpen(request)
+    ip = None if isUnknown else request.destination.ip
+    facts = policy.facts(request, None if isUnknown else request.destination.port)
+    key = rule.conditions.failing(facts)
+    if ip is not None:
+        if key or not rule.hasAddress(None, readings(ip)[0], ip):
+            return f"not for this {key or 'to'}"
+        return MATCHES
+    name = None if isUnknown else str(request.destination.host)
+    certainty = policy.ruleset.tell(rule, facts, name)
+    if certainty is Certainty.FAILS:
+        return (
+            f"not for this {rule.conditions.failingBesidesPort(facts) or key or 'to'}"
+        )
+    return MATCHES if certainty is Certainty.MATCHES else "depends on the address"
+
+
+# -- options ---------------------------------------------------------------------------
+
+
+def _destination(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not host or not port.isascii() or not port.isdecimal() or int(port) > 65535:
+        raise ArgumentTypeError(f"{text}: expected HOST:PORT")
+    try:
+        return Address.fromName(
+            host.encode("ascii" if host.isascii() else "idna"), int(port)
+        )
+    except (InvalidName, UnicodeError):
+        raise ArgumentTypeError(f"{text}: expected HOST:PORT") from None
+
+
+def _client(text: str) -> Address:
+    if text == "unix":
+        return UNIX_CLIENT
+    try:
+        return Address(unmapped(ip_address(text)), 0)
+    except ValueError:
+        raise ArgumentTypeError(f"{text}: expected an address, or 'unix'") from None
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text}: expected YYYY-MM-DDTHH:MM") from None
