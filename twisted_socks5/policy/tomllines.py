@@ -2,7 +2,7 @@
 # See LICENSE for details.
 
 """
-Where things are in a TOML file: L{tomllib} does not tell.
+Where things are in a TOML file: C{tomllib} does not tell.
 """
 
 from __future__ import annotations
