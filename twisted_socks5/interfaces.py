@@ -545,6 +545,17 @@ class IDatagramTraffic(ITraffic):
     )
 
 
+class IRevisable(Interface):
+    """
+    What remembers that something was allowed.
+    """
+
+    def revise() -> Awaitable[None]:
+        """
+        The policy may have changed: ask again, and forget what is denied now.
+        """
+
+
 class ITunnel(ITraffic):
     """
     A client and a destination, joined.

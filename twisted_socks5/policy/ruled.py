@@ -50,13 +50,26 @@ class RulePolicy:
         @param timezone: Where the rules' clock is; by default where this host is.
         @raise ValueError: A rule names a route that there is none of.
         """
-        self.ruleset = ruleset
         self._seconds = seconds
         self._guard = guard or Guard()
-        self.timezone = timezone
-        self._decisions = {
-            rule.number: _decisionOf(rule, routes or {}) for rule in ruleset
-        }
+        self.replace(ruleset, routes, timezone)
+
+    def replace(
+        self,
+        ruleset: Ruleset,
+        routes: Mapping[str, IRoute | None] | None = None,
+        timezone: tzinfo | None = None,
+    ) -> None:
+        """
+        Go by other rules from now on.  L{SOCKS5ServerFactory.reviseSessions
+        <twisted_socks5.server.factory.SOCKS5ServerFactory.reviseSessions>} has
+        them take hold of sessions that live.
+
+        @raise ValueError: A rule names a route that there is none of; the old
+            rules stay.
+        """
+        decisions = {rule.number: _decisionOf(rule, routes or {}) for rule in ruleset}
+        self.ruleset, self.timezone, self._decisions = ruleset, timezone, decisions
 
     def decide(self, request: IRequest) -> Decision:
         """

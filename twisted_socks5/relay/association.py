@@ -23,6 +23,7 @@ from twisted_socks5.interfaces import (
     IDatagramReceiver,
     IDatagrams,
     IDatagramTraffic,
+    IRevisable,
     IStreamLayer,
 )
 from twisted_socks5.relay.destinations import Destinations, Lookups
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import socket
 
 
-@implementer(IDatagramReceiver, IDatagramTraffic)
+@implementer(IDatagramReceiver, IDatagramTraffic, IRevisable)
 class Association(DatagramProtocol):
     """
     Receives the datagrams of one client.  Its IP address is known beforehand,
@@ -115,6 +116,14 @@ class Association(DatagramProtocol):
         """
         local: Address = self.transport.local
         return local
+
+    async def revise(self) -> None:
+        """
+        The policy may have changed.
+        """
+        self._destinations.forget()
+        if IRevisable.providedBy(self._datagrams):
+            await self._datagrams.revise()
 
     @property
     def ports(self) -> Collection[int]:

@@ -124,6 +124,13 @@ class Destinations:
             if question.asking is not None:
                 question.asking.cancel()
 
+    def forget(self) -> None:
+        """
+        Look up and judge all destinations again, once something is sent there.
+        """
+        self.senders.clear()
+        self._denied.clear()
+
     def take(self, header: bytes, payload: bytes) -> None:
         """
         Take a payload for a destination: send it, keep it until it is known

@@ -21,8 +21,12 @@ from twisted_socks5.addresses import (
     familyOf,
     fromSocketName,
 )
-from twisted_socks5.errors import AddressTypeNotSupported, GeneralFailure
-from twisted_socks5.interfaces import IDatagramReceiver, IDatagrams
+from twisted_socks5.errors import (
+    AddressTypeNotSupported,
+    ConnectionNotAllowed,
+    GeneralFailure,
+)
+from twisted_socks5.interfaces import Check, IDatagramReceiver, IDatagrams, IRevisable
 from twisted_socks5.relay.datagramport import openDatagramPort
 from twisted_socks5.settings import Ports
 from twisted_socks5.wire import encodeDatagramHeader
@@ -30,6 +34,11 @@ from twisted_socks5.wire import encodeDatagramHeader
 MAX_DESTINATIONS = 4096
 """
 How many destinations of one association are remembered.
+"""
+
+MAX_REASONS = 64
+"""
+How many ports and names of one host are remembered, to be judged again.
 """
 
 
@@ -44,8 +53,9 @@ class _Family(DatagramProtocol):
     def __init__(self, receiver: IDatagramReceiver, answersFrom: str) -> None:
         self._receiver = receiver
         self._fromAnybody = answersFrom == "any"
-        # Those that the client has sent to, the newest last.
-        self._hosts: dict[str, None] = {}
+        # Those that the client has sent to, the newest last: each with what was
+        # allowed, by the port and what the client has named.
+        self._hosts: dict[str, dict[tuple[int, Address], None]] = {}
         # What to tell the client of a source, as far as it was found out.
         self._headers: dict[tuple[str, int], bytes] = {}
         self._sendto: Callable[[bytes, tuple[str, int]], int]
@@ -58,18 +68,40 @@ class _Family(DatagramProtocol):
         self._sendto = self.transport.getHandle().sendto
         self.port = self.transport.local.port
 
-    def sender(self, host: str, port: int) -> Callable[[bytes], object]:
+    def sender(self, host: str, port: int, asked: Address) -> Callable[[bytes], object]:
         """
         What sends to an address, which may answer from now on.
+
+        @param asked: What the client has named.
         """
         hosts, address = self._hosts, (host, port)
-        hosts.pop(host, None)
-        hosts[host] = None
+        reasons = hosts.pop(host, {})
+        reasons.pop((port, asked), None)
+        reasons[port, asked] = None
+        if len(reasons) > MAX_REASONS:
+            del reasons[next(iter(reasons))]
+        hosts[host] = reasons
         if len(hosts) > MAX_DESTINATIONS:
             del hosts[next(iter(hosts))]
             self._headers.clear()
         sendto = self._sendto
         return lambda payload: sendto(payload, address)
+
+    async def revise(self, check: Check) -> None:
+        """
+        Only hosts that may still be sent to may answer.
+        """
+        self._headers.clear()
+        for host, reasons in list(self._hosts.items()):
+            ip = fromSocketName((host, 0)).host
+            for port, asked in list(reasons):
+                try:
+                    await check(Address(ip, port), asked)
+                except ConnectionNotAllowed:
+                    reasons.pop((port, asked), None)
+            if not reasons and self._hosts.get(host) is reasons:
+                del self._hosts[host]
+        self._headers.clear()
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         """
@@ -89,7 +121,7 @@ class _Family(DatagramProtocol):
         self._receiver.received(header, datagram)
 
 
-@implementer(IDatagrams)
+@implementer(IDatagrams, IRevisable)
 class DirectDatagrams:
     """
     From this host straight to destinations.
@@ -99,18 +131,21 @@ class DirectDatagrams:
         self,
         reactor: Any,
         addressOf: Callable[[Address], Awaitable[Address]],
+        check: Check,
         bindAddress: IPAddress | None,
         answersFrom: str,
     ) -> None:
         """
         @param addressOf: Finds the IP address to use for a destination, which
             is allowed.
+        @param check: Asks again whether an address is.
         @param bindAddress: The address on this host to send from.
         @param answersFrom: C{"address"}: who was sent to may answer; or
             C{"any"}.
         """
         self._reactor = reactor
         self._addressOf = addressOf
+        self._check = check
         self._bindAddress = bindAddress
         self._answersFrom = answersFrom
         self._receiver: IDatagramReceiver | None = None
@@ -136,7 +171,7 @@ class DirectDatagrams:
             raise GeneralFailure("port 0 cannot be sent to")
         # As the kernel spells the address when it tells of an answer.
         host = socket.inet_ntop(familyOf(ip), ip.packed)
-        return self._family(ip).sender(host, address.port)
+        return self._family(ip).sender(host, address.port, destination)
 
     def _family(self, ip: IPAddress) -> _Family:
         family = self._families.get(ip.version)
@@ -151,6 +186,13 @@ class DirectDatagrams:
             openDatagramPort(self._reactor, family, host, Ports())
             self._families[ip.version] = family
         return family
+
+    async def revise(self) -> None:
+        """
+        The policy may have changed.
+        """
+        for family in list(self._families.values()):
+            await family.revise(self._check)
 
     @property
     def ports(self) -> Collection[int]:

@@ -178,7 +178,11 @@ class DirectRoute:
             return Address(_ipv4First(allowed)[0], destination.port)
 
         return DirectDatagrams(
-            self._reactor, addressOf, self._bindAddress, self._udpSettings.replies
+            self._reactor,
+            addressOf,
+            check,
+            self._bindAddress,
+            self._udpSettings.replies,
         )
 
 

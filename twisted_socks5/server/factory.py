@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.protocol import ServerFactory
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
@@ -41,6 +43,11 @@ from twisted_socks5.settings import (
 )
 from twisted_socks5.timerqueue import TimerQueue
 
+_AT_ONCE = 100
+"""
+How many sessions are judged again before others get their turn.
+"""
+
 
 class SOCKS5ServerFactory(ServerFactory):
     """
@@ -56,6 +63,7 @@ class SOCKS5ServerFactory(ServerFactory):
         the proxy.
     @ivar registry: The sessions that live now.
     @ivar relay: What carries bytes.
+    @ivar revision: How often the policy was said to have changed.
     @ivar route: The way out, unless the policy says another.
     @ivar throttle: Who has failed to log in, and how often.
     @ivar timeouts: The deadlines.
@@ -129,10 +137,31 @@ class SOCKS5ServerFactory(ServerFactory):
         self.judge = Judge(
             reactor, policy or Guard(), self.ownListeners, self.timeouts.policy
         )
+        self.revision = 0
         self.registry = SessionRegistry(limits)
         self.accessLog = accessLog
         self.handshakes = TimerQueue(reactor, self.timeouts.handshake)
         self.throttle = Throttle(reactor, throttling or Throttling())
+
+    def reviseSessions(self) -> Deferred[None]:
+        """
+        Say that the policy has changed.  Every live session is judged again, by
+        its request and by the address that it has come to; those that are denied
+        now are ended, with that reason.  Those that are allowed go on, by the way
+        that they have.
+
+        @return: Fires when all were judged.
+        """
+        return Deferred.fromCoroutine(self._revise())
+
+    async def _revise(self) -> None:
+        self.revision += 1
+        revising = []
+        for count, session in enumerate(self.registry, 1):
+            revising.append(Deferred.fromCoroutine(session.revise()))
+            if count % _AT_ONCE == 0:
+                await deferLater(self.reactor, 0)
+        await DeferredList(revising)
 
     def sessionEnded(self, session: Session) -> None:
         """

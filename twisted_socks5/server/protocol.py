@@ -25,12 +25,13 @@ from twisted_socks5.authenticators import Authenticated
 from twisted_socks5.errors import (
     AuthenticationFailed,
     CommandNotSupported,
+    ConnectionNotAllowed,
     GeneralFailure,
     NoAcceptableMethod,
     SOCKSError,
     StreamEnded,
 )
-from twisted_socks5.interfaces import IAuthenticator, IOutbound
+from twisted_socks5.interfaces import IAuthenticator, IOutbound, IRevisable
 from twisted_socks5.layered import LayeredTransport
 from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.outcome import outcomeOf
@@ -77,6 +78,7 @@ class SOCKS5ServerProtocol(Protocol):
     _authenticator: IAuthenticator | None = None
     _attempt: Attempt | None = None
     _request: Request | None = None
+    _revision = -1
     _timer: Timer | IDelayedCall | None = None
     _plain: Connection | None = None
 
@@ -107,8 +109,10 @@ class SOCKS5ServerProtocol(Protocol):
             raise CommandNotSupported(f"no command {request.command:02x}")
 
         session.state = State.DECIDING
-        session.decision = await factory.judge.decide(request)
-        session.decision.enforce()
+        while self._revision != factory.revision:  # which may change meanwhile
+            self._revision = factory.revision
+            session.decision = await factory.judge.decide(request)
+            session.decision.enforce()
 
         session.state = State.RUNNING
         await outcomeOf(command.run(session, request))
@@ -235,6 +239,32 @@ class SOCKS5ServerProtocol(Protocol):
             self.finish,
             self._plain,
         )
+        if self._revision != self.factory.revision:
+            Deferred.fromCoroutine(self.revise())
+
+    async def revise(self) -> None:
+        """
+        The policy may have changed: have what goes on judged again.
+        """
+        session, request, judge = self.session, self._request, self.factory.judge
+        if request is None or session.state not in (State.RUNNING, State.RELAYING):
+            return
+        if session.state is State.RELAYING:  # else there is an address to come
+            self._revision = self.factory.revision
+        try:
+            decision = await judge.decide(request)
+            decision.enforce()
+            session.decision = decision
+            dialled = session.dialled
+            if dialled is not None:
+                await judge.check(request, dialled, dialled)
+            if IRevisable.providedBy(session.traffic):
+                await session.traffic.revise()
+        except ConnectionNotAllowed as denial:
+            self.end(f"revised: {denial}")
+        except Exception:
+            logDefect(self, "revise", Failure())
+            self.end("revising failed")
 
     async def untilClosed(self) -> None:
         """

@@ -151,6 +151,13 @@ class Session:
         if self._protocol is not None:
             self._protocol.cut(reason)
 
+    async def revise(self) -> None:
+        """
+        Have it judged again, and end it if it is denied now.
+        """
+        if self._protocol is not None:
+            await self._protocol.revise()
+
     def ended(self) -> None:
         """
         It is over: nothing can be done with it, only read.

@@ -35,7 +35,7 @@ from twisted_socks5.service.plugins import (
     findPlugins,
     makePlugin,
 )
-from twisted_socks5.service.rules import withRules
+from twisted_socks5.service.rules import RulesReload, withRules
 
 _log = Logger(namespace="twisted_socks5")
 
@@ -154,6 +154,10 @@ def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
     for one in (*made, *commands, policy, route, *checkers):
         if IService.providedBy(one):
             one.setServiceParent(service)
+    if options["rules"] is not None:
+        RulesReload(reactor, options["rules"], policy, factory).setServiceParent(
+            service
+        )
     SOCKS5Service(factory, listeners).setServiceParent(service)
     return service
 
