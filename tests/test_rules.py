@@ -40,7 +40,9 @@ from twisted_socks5.policy.conditions import (
     Ranges,
 )
 from twisted_socks5.policy.destinations import Destinations
+from twisted_socks5.policy.egress import AsListener, FromAddress, parseEgress
 from twisted_socks5.policy.networks import Networks
+from twisted_socks5.policy.ruleindex import RuleIndex
 from twisted_socks5.policy.rules import Certainty
 from twisted_socks5.wire import Command
 
@@ -140,15 +142,55 @@ def test_theWholeAnswer() -> None:
     route: Any = Route()
     address = ip_address("192.0.2.10")
     policy = policyOf(
-        allow(route="office", bindAddress=address, tags=("web",), comment="as agreed"),
+        allow(
+            route="office",
+            egress=FromAddress(address),
+            tags=("web",),
+            comment="as agreed",
+        ),
         routes={"office": route},
     )
-    assert policy.decide(asked("example.org")) == Decision.allow(
-        route,
-        address,
-        tags=("web",),
-        reason="rule 1 (allow route=office bind=192.0.2.10): as agreed",
-    )
+    decision = policy.decide(asked("example.org"))
+    assert (decision.allowed, decision.route) == (True, route)
+    assert (decision.bindAddress, decision.tags) == (address, ("web",))
+    assert decision.reason == "rule 1 (allow route=office bind=192.0.2.10): as agreed"
+
+
+def test_goingOutFromTheListener() -> None:
+    """
+    A client on a UNIX socket has connected to no address.
+    """
+    policy = policyOf(allow(egress=AsListener()))
+    request = asked("example.org")
+    assert policy.decide(request).bindAddress == request.listener.ip
+    request = attrs.evolve(request, listener=UNIX_CLIENT)
+    assert policy.decide(request).bindAddress is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("192.0.2.0/29", {f"192.0.2.{n}" for n in range(1, 7)}),
+        ("192.0.2.4/31", {"192.0.2.4", "192.0.2.5"}),
+        ("2001:db8::/126", {f"2001:db8::{n}" for n in range(1, 4)}),
+        ("2001:db8::2/127", {"2001:db8::2", "2001:db8::3"}),
+    ],
+)
+def test_goingOutFromANetwork(text: str, expected: set[str]) -> None:
+    """
+    From any of its addresses, but for those that are no host's; and the way is
+    the same for all.
+    """
+    policy = policyOf(allow(egress=parseEgress(text)))
+    request = asked("example.org")
+    found: set[str] = set()
+    while len(found) < len(expected):
+        decision = policy.decide(request)
+        found.add(str(decision.bindAddress))
+        decided = attrs.evolve(request, session=Session(decision))
+        address = Address(ip_address("93.184.1.1"), 443)
+        assert policy.checkAddress(decided, address).allowed
+    assert found == expected
 
 
 def test_noSuchRoute() -> None:
@@ -489,7 +531,8 @@ def test_anAddressKeepsToTheWay() -> None:
     """
     here, there = ip_address("192.0.2.1"), ip_address("192.0.2.2")
     policy = policyOf(
-        allow("93.184.0.0/16", bindAddress=there), allow(bindAddress=here)
+        allow("93.184.0.0/16", egress=FromAddress(there)),
+        allow(egress=FromAddress(here)),
     )
     request = asked("example.org")
     decision = policy.decide(request)
@@ -647,6 +690,32 @@ def plainly(
 
 def textual(pattern: Any) -> str:
     return pattern.value if isinstance(pattern, Kind) else str(pattern)
+
+
+@pytest.mark.parametrize("what", ["to", "to a name", "user", "from"])
+def test_thousandsOfRules(what: str) -> None:
+    """
+    Only those are looked at that may match.
+    """
+    some: list[tuple[Conditions, Destinations | None]] = []
+    for number in range(10_000):
+        text = f"8.{number // 256}.{number % 256}.0/24"
+        if what == "to":
+            some.append((Conditions(), Destinations.of(text)))
+        elif what == "to a name":
+            some.append((Conditions(), Destinations.of(f"*.{number}.example.org")))
+        elif what == "user":
+            some.append((Conditions(user=frozenset([str(number)])), None))
+        else:
+            where = Clients(Networks((ip_network(text),)))
+            some.append((Conditions(client=where), None))
+    some.insert(5000, (Conditions(), None))
+    index = RuleIndex(some)
+    request = asked("www.7.example.org", identity=Identity("7", method=2))
+    client = Address(ip_address("8.0.7.9"), 1)
+    facts = Facts.of(attrs.evolve(request, client=client), 443, NOON)
+    addresses = [ip_address("8.0.7.9"), ip_address("2001:db8::1")]
+    assert index.candidates(facts, "www.7.example.org", addresses) == [7, 5000]
 
 
 @settings(deadline=None, max_examples=300)

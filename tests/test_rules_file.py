@@ -13,7 +13,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -50,6 +50,7 @@ from twisted_socks5.policy.conditions import (
 )
 from twisted_socks5.policy.coverage import covered
 from twisted_socks5.policy.destinations import Destinations
+from twisted_socks5.policy.egress import AsListener, FromAddress, FromNetwork
 from twisted_socks5.policy.networks import Networks
 from twisted_socks5.policy.rulesfile import RulesFileError, loadRules, parseRules
 from twisted_socks5.service.explain import explain, parse, secondsOf
@@ -122,7 +123,7 @@ def test_everything() -> None:
         Destinations.of("*.example.org", "private", "192.0.2.0/24"),
         0x02,
         "office",
-        ip_address("192.0.2.10"),
+        FromAddress(ip_address("192.0.2.10")),
         ("a", "b"),
         "as agreed",
         3,
@@ -172,6 +173,22 @@ def test_times(text: str, minutes: tuple[tuple[int, int], ...]) -> None:
 def test_weekdays(text: str, days: set[int]) -> None:
     rule = ruleOf(ALLOW + f'weekday = "{text}"')
     assert rule.conditions.weekdays == frozenset(days)
+
+
+@pytest.mark.parametrize(
+    ("text", "egress"),
+    [
+        ("192.0.2.1", FromAddress(ip_address("192.0.2.1"))),
+        ("::ffff:192.0.2.1", FromAddress(ip_address("192.0.2.1"))),
+        ("192.0.2.1/32", FromAddress(ip_address("192.0.2.1"))),
+        ("2001:db8::/64", FromNetwork(ip_network("2001:db8::/64"))),
+        ("listener", AsListener()),
+    ],
+)
+def test_egress(text: str, egress: object) -> None:
+    rule = ruleOf(ALLOW + f"bind = '{text}'")
+    assert rule.egress == egress
+    assert str(rule) == f"rule 1 (allow bind={egress})"
 
 
 # -- what is refused --------------------------------------------------------------------
@@ -231,7 +248,9 @@ def test_weekdays(text: str, days: set[int]) -> None:
         (DENY + "reply = 256", 3, "expected a number from 1 to 255"),
         (DENY + "reply = '5'", 3, "expected a number from 1 to 255"),
         (ALLOW + "bind = '0.0.0.0'", 3, "expected an address of this host"),
-        (ALLOW + "bind = 'eth0'", 3, "expected an IP address"),
+        (ALLOW + "bind = 'eth0'", 3, "expected an address of this host"),
+        (ALLOW + "bind = '192.0.2.1/24'", 3, "expected 192.0.2.0/24"),
+        (ALLOW + "bind = '0.0.0.0/0'", 3, "expected an address of this host"),
         (ALLOW + "route = 'office'", 3, "expected one of the file: none"),
         (ALLOW + "tag = 'a b'", 3, "expected letters"),
         (ALLOW + "comment = '''a\nb'''", 3, "expected one line"),
@@ -591,3 +610,26 @@ def test_started(
         'tags=bad reason="rule 1 (deny to=evil.example,127.0.0.9)"', times=2
     )
     server.waitForLog('reason="no rule matches"', times=2)
+
+
+@pytest.mark.parametrize("bind", ["listener", "127.5.0.0/16"])
+def test_goingOut(
+    start: Callable[..., Server], listener: socket.socket, tmp_path: Path, bind: str
+) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text(ALLOW + f"route = 'r'\n[route.r]\nbind = '{bind}'\n")
+    endpoint = "tcp:0:interface=127.0.0.9"
+    server = start("--rules", str(path), "--port", endpoint)
+    sources = set()
+    for _ in range(5):
+        with socket.create_connection(server.address(endpoint), 10) as client:
+            client.sendall(b"\x05\x01\x00" + connectTo(listener.getsockname()[1]))
+            assert readExactly(client, 4) == b"\x05\x00\x05\x00"
+            destination, (source, _) = listener.accept()
+            destination.close()
+            sources.add(source)
+    if bind == "listener":
+        assert sources == {"127.0.0.9"}
+    else:
+        assert len(sources) > 1
+        assert all(source.startswith("127.5.") for source in sources)

@@ -2,11 +2,12 @@
 # See LICENSE for details.
 
 """
-The policy: the guard, and what an address is.
+The policy: the guard, rules, and what an address is.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from typing import Any, cast
@@ -16,6 +17,8 @@ import pytest
 from twisted_socks5 import Guard, Identity
 from twisted_socks5.addresses import Address, Kind, kindOf
 from twisted_socks5.interfaces import IRequest
+from twisted_socks5.policy import Rule, RulePolicy, Ruleset
+from twisted_socks5.policy.destinations import Destinations
 
 KINDS = {
     "93.184.215.14": Kind.GLOBAL,
@@ -30,13 +33,15 @@ each = pytest.mark.parametrize(("address", "kind"), KINDS.items())
 @dataclass
 class Request:
     """
-    What the guard looks at.
+    What a policy looks at.
     """
 
     command: int
     destination: Address
     client: Address
     identity: Identity
+    listener: Address = Address(IPv4Address("198.51.100.1"), 1080)
+    session: object = None
 
 
 def request(destination: str) -> IRequest:
@@ -56,6 +61,22 @@ def request(destination: str) -> IRequest:
 def test_decide(benchmark: Any, address: str, kind: Kind) -> None:
     decision = benchmark(Guard().decide, request(address))
     assert decision.allowed is (kind is Kind.GLOBAL)
+
+
+@pytest.mark.parametrize("count", [10, 10_000])
+def test_rules(benchmark: Any, count: int) -> None:
+    """
+    Rules for so many networks, of which the last decides.
+    """
+    networks = [f"20.{n // 256}.{n % 256}.0/24" for n in range(count)]
+    rules = [
+        Rule(number, True, to=Destinations.of(network))
+        for number, network in enumerate(networks, 1)
+    ]
+    policy = RulePolicy(Ruleset(rules), time.time)
+    last = networks[-1].replace("0/24", "7")
+    decision = benchmark(policy.decide, request(last))
+    assert decision.reason.startswith(f"rule {count} ")
 
 
 @each

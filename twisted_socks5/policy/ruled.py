@@ -10,17 +10,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 
+import attrs
 from zope.interface import implementer
 
 from twisted_socks5.addresses import Address, IPAddress, readings
 from twisted_socks5.interfaces import IConnectPolicy, IRequest, IRoute
 from twisted_socks5.policy.conditions import Facts
 from twisted_socks5.policy.decision import Decision
+from twisted_socks5.policy.egress import Egress
 from twisted_socks5.policy.guard import Guard
 from twisted_socks5.policy.rules import Rule, Ruleset
 from twisted_socks5.wire import Command
 
 _END = Decision.deny(reason="no rule matches")
+
+
+@attrs.frozen
+class RuleDecision(Decision):
+    """
+    What a rule allows.
+
+    @ivar egress: What the rule says of the address to go out from, of which
+        C{bindAddress} is what came for one session.
+    """
+
+    egress: Egress | None = None
 
 
 @implementer(IConnectPolicy)
@@ -94,7 +108,7 @@ class RulePolicy:
                 f"of which route {foresight.certain and foresight.certain.route} "
                 "does not tell",
             )
-        return self._of(foresight.possible or foresight.certain)
+        return self._of(request, foresight.possible or foresight.certain)
 
     def checkAddress(self, request: IRequest, address: Address) -> Decision:
         """
@@ -103,10 +117,9 @@ class RulePolicy:
         answer = self._judge(request, address)
         decided = None if request.session is None else request.session.decision
         if (
-            answer.allowed
-            and decided is not None
-            and (answer.route, answer.bindAddress)
-            != (decided.route, decided.bindAddress)
+            isinstance(answer, RuleDecision)
+            and isinstance(decided, RuleDecision)
+            and (answer.route, answer.egress) != (decided.route, decided.egress)
         ):
             return Decision.deny(
                 reason=f"{answer.reason} goes another way than {decided.reason}"
@@ -149,11 +162,17 @@ class RulePolicy:
         if guarding.allowed or (
             rule is not None and rule.to is not None and rule.to.mean(reading)
         ):
-            return self._of(rule)
+            return self._of(request, rule)
         return guarding
 
-    def _of(self, rule: Rule | None) -> Decision:
-        return _END if rule is None else self._decisions[rule.number]
+    def _of(self, request: IRequest, rule: Rule | None) -> Decision:
+        if rule is None:
+            return _END
+        decision = self._decisions[rule.number]
+        if rule.egress is None:
+            return decision
+        address = rule.egress.choose(request.listener)
+        return attrs.evolve(decision, bindAddress=address)
 
 
 def isOpen(request: IRequest) -> bool:
@@ -172,6 +191,10 @@ def _decisionOf(rule: Rule, routes: Mapping[str, IRoute | None]) -> Decision:
         return Decision.deny(rule.reply, str(rule), rule.tags)
     if rule.route and rule.route not in routes:
         raise ValueError(f"rule {rule.number}: there is no route {rule.route}")
-    return Decision.allow(
-        routes.get(rule.route), rule.bindAddress, tags=rule.tags, reason=str(rule)
+    return RuleDecision(
+        True,
+        routes.get(rule.route),
+        tags=rule.tags,
+        reason=str(rule),
+        egress=rule.egress,
     )

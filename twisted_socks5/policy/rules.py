@@ -16,6 +16,7 @@ import attrs
 from twisted_socks5.addresses import IPAddress
 from twisted_socks5.policy.conditions import Conditions, Facts
 from twisted_socks5.policy.destinations import Destinations
+from twisted_socks5.policy.egress import Egress
 from twisted_socks5.policy.ruleindex import RuleIndex
 
 
@@ -31,7 +32,8 @@ class Rule:
     @ivar reply: The REP octet, if it denies.
     @ivar route: The name of the way out, if it allows; empty for the server's
         own.
-    @ivar bindAddress: The address on this host to go out from, if it allows.
+    @ivar egress: Which address of this host to go out from, if it allows; L{None}
+        leaves that to the route.
     @ivar tags: Words for the log.
     @ivar comment: What its author says of it.
     @ivar line: Where it is in its file.
@@ -43,7 +45,7 @@ class Rule:
     to: Destinations | None = None
     reply: int = 0x02
     route: str = ""
-    bindAddress: IPAddress | None = None
+    egress: Egress | None = None
     tags: tuple[str, ...] = ()
     comment: str = ""
     line: int = 0
@@ -96,8 +98,8 @@ class Rule:
             words.append(f"to={self.to}")
         if self.route:
             words.append(f"route={self.route}")
-        if self.bindAddress is not None:
-            words.append(f"bind={self.bindAddress}")
+        if self.egress is not None:
+            words.append(f"bind={self.egress}")
         return " ".join(filter(None, words))
 
     def __str__(self) -> str:

@@ -31,6 +31,7 @@ from twisted_socks5.policy.conditions import (
 )
 from twisted_socks5.policy.coverage import covered, isCarried
 from twisted_socks5.policy.destinations import Destinations, parseNetwork, parsePattern
+from twisted_socks5.policy.egress import Egress, parseEgress
 from twisted_socks5.policy.networks import Networks
 from twisted_socks5.policy.rules import Rule, Ruleset
 from twisted_socks5.policy.tomllines import TOMLLines
@@ -60,10 +61,10 @@ class RouteSettings:
     """
     A way out, straight from this host.
 
-    @ivar bindAddress: The address on this host to go out from.
+    @ivar egress: Which address of this host to go out from.
     """
 
-    bindAddress: IPAddress
+    egress: Egress
 
 
 @attrs.frozen
@@ -158,10 +159,10 @@ class _File:
                 )
             table = _Table(self, f"route.{name}", 0, content)
             table.checkKeys(_ROUTE_KEYS)
-            address = table.one("bind", "a text", _address)
-            if address is None:
+            egress = table.one("bind", "a text", parseEgress)
+            if egress is None:
                 table.fail("", "expected bind, an address of this host")
-            routes[name] = RouteSettings(address)
+            routes[name] = RouteSettings(egress)
         return routes
 
 
@@ -257,7 +258,7 @@ def _readRule(table: _Table, routes: dict[str, RouteSettings]) -> Rule:
                 "expected those",
                 place,
             )
-    bind, route = table.one("bind", "a text", _address), ""
+    egress, route = table.one("bind", "a text", parseEgress), ""
     if "route" in table.content:
         route = table.one("route", "a text", str) or ""
         if route not in routes:
@@ -265,9 +266,9 @@ def _readRule(table: _Table, routes: dict[str, RouteSettings]) -> Rule:
             table.fail(
                 "route", f"no route {route!r}; expected one of the file: {names}"
             )
-        if bind is not None:
+        if egress is not None:
             table.fail("bind", "expected it in the rule or in its route, not in both")
-        bind = routes[route].bindAddress
+        egress = routes[route].egress
     return Rule(
         table.index + 1,
         allows,
@@ -275,7 +276,7 @@ def _readRule(table: _Table, routes: dict[str, RouteSettings]) -> Rule:
         None if patterns is None else Destinations(patterns),
         table.one("reply", "a number from 1 to 255", _reply) or 0x02,
         route,
-        bind,
+        egress,
         table.several("tag", _TEXTS, _word) or (),
         table.one("comment", "a text", _comment) or "",
         table.file.lines.of("rule", table.index),
