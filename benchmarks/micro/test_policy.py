@@ -40,7 +40,7 @@ class Request:
     destination: Address
     client: Address
     identity: Identity
-    listener: Address = Address(IPv4Address("198.51.100.1"), 1080)
+    listener: Address
     session: object = None
 
 
@@ -53,6 +53,7 @@ def request(destination: str) -> IRequest:
         Address(ip_address(destination), 443),
         Address(IPv4Address("198.51.100.7"), 50000),
         Identity(),
+        Address(IPv4Address("198.51.100.1"), 1080),
     )
     return cast(IRequest, one)
 
