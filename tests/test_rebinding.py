@@ -252,7 +252,8 @@ def test_datagrams(server: Server, names: Names) -> None:
             other.assertServed(public)
         assertNobodyCame(public, denied)
     server.waitForLog(f"dropped=denied:{len(SPELLINGS)} ")
-    server.waitForLog("dropped=denied:1 ")
+    guard = "guard: loopback destination for a client elsewhere"
+    server.waitForLog(f'dropped=denied:1 denial="{guard}"')
 
 
 @pytest.mark.parametrize("where", ["0.0.0.0", "10.0.0.1", "denied.test", "0"])

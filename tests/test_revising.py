@@ -200,7 +200,7 @@ def test_datagrams(rules: Rules) -> None:
         assert denied.recv(MOST) == b"last"
         rules.become(DENY + "command = 'ASSOCIATE'\n" + ALLOW)
         assertEnded(client.control)
-    server.waitForLog("dropped=denied:1,stranger:1 ")
+    server.waitForLog('dropped=denied:1,stranger:1 denial="rule 1 (deny to=127.0.0.5)"')
     server.waitForLog("revised: rule 1 (deny command=ASSOCIATE)")
 
 

@@ -543,6 +543,9 @@ class IDatagramTraffic(ITraffic):
     drops: Mapping[str, int] = Attribute(
         "How many datagrams, of either side, were not passed on, by reason."
     )
+    denial: str = Attribute(
+        "Why the policy has denied a destination, the last time; else empty."
+    )
 
 
 class IRevisable(Interface):

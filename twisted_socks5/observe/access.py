@@ -69,6 +69,8 @@ def _describeDatagrams(traffic: IDatagramTraffic) -> dict[str, Any]:
         fields["dropped"] = ",".join(
             f"{reason}:{count}" for reason, count in sorted(traffic.drops.items())
         )
+    if traffic.denial:
+        fields["denial"] = escape(traffic.denial)
     return fields
 
 

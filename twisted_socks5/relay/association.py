@@ -117,6 +117,13 @@ class Association(DatagramProtocol):
         local: Address = self.transport.local
         return local
 
+    @property
+    def denial(self) -> str:
+        """
+        Why the policy has denied a destination, the last time.
+        """
+        return self._destinations.denial
+
     async def revise(self) -> None:
         """
         The policy may have changed.

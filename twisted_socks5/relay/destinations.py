@@ -88,6 +88,7 @@ class Destinations:
     Destinations by the very bytes of a datagram's header, from FRAG on, so that
     one look into a dictionary finds those that are known.
 
+    @ivar denial: Why the last one that is denied is.
     @ivar senders: What sends to those that are known and allowed.
     """
 
@@ -113,6 +114,7 @@ class Destinations:
         self._lookups = lookups
         self._waiting = 0
         self._isClosed = False
+        self.denial = ""
         self.senders: dict[bytes, Callable[[bytes], object]] = {}
 
     def close(self) -> None:
@@ -189,8 +191,9 @@ class Destinations:
             send = await outcomeOf(self._datagrams.sender(destination))
         except CancelledError:
             reason = "queue"
-        except ConnectionNotAllowed:
+        except ConnectionNotAllowed as denial:
             reason = "denied"
+            self.denial = str(denial)
         except SOCKSError:
             reason = "unreachable"
         except Exception:
