@@ -8,6 +8,7 @@ Rules in a file, and what is told of them.
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -40,7 +41,7 @@ from tests.test_start import refused
 from twisted_socks5.addresses import IPAddress, readings
 from twisted_socks5.errors import NameNotFound
 from twisted_socks5.interfaces import IResolver
-from twisted_socks5.policy import Rule, RulePolicy
+from twisted_socks5.policy import Guard, Rule, RulePolicy
 from twisted_socks5.policy.conditions import (
     Clients,
     Conditions,
@@ -54,7 +55,7 @@ from twisted_socks5.policy.egress import AsListener, FromAddress, FromNetwork
 from twisted_socks5.policy.networks import Networks
 from twisted_socks5.policy.rulesfile import RulesFileError, loadRules, parseRules
 from twisted_socks5.service.explain import explain, parse, secondsOf
-from twisted_socks5.service.rules import withRules
+from twisted_socks5.service.rules import policyOf
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -256,7 +257,16 @@ def test_egress(text: str, egress: object) -> None:
         (ALLOW + "comment = '''a\nb'''", 3, "expected one line"),
         (ALLOW + "[route]\noffice = 5", 4, "expected tables with names"),
         (ALLOW + "[route.office]\nbind = '::'", 4, "expected an address of this host"),
-        (ALLOW + "[route.office]\n", 3, "expected bind"),
+        (ALLOW + "[route.office]\n", 3, "expected either bind or first"),
+        (ALLOW + "[route.a]\nbind = '::1'\nfirst = 'b'", 3, "expected either"),
+        (ALLOW + "[route.a]\nfirst = []", 4, "the list is empty"),
+        (ALLOW + "[route.a]\nfirst = ['a']", 4, "a: expected the name of a route"),
+        (ALLOW + "[route.a]\nfirst = ['b']", 4, "b: expected the name of a route"),
+        (
+            ALLOW + "[route.a]\nfirst = 'b'\n[route.b]\nbind = 'listener'",
+            4,
+            "a route that binds an address",
+        ),
         (ALLOW + "[route.office]\nbnd = 5\n", 4, "did you mean bind?"),
         (
             ALLOW + "route = 'a'\nbind = '192.0.2.1'\n[route.a]\nbind = '192.0.2.1'\n",
@@ -393,10 +403,8 @@ def told(path: Path, arguments: str, **names: str) -> tuple[int, list[str], list
     @return: The exit status, the lines, and the names that were looked up.
     """
     options: Namespace = parse(["explain", "--rules", str(path), *arguments.split()])
-    from twisted_socks5.policy import Guard
-
-    policy: RulePolicy = withRules(
-        lambda: secondsOf(options.at, policy), options.rules, Guard()
+    policy: RulePolicy = policyOf(
+        loadRules(options.rules), lambda: secondsOf(options.at, policy), Guard()
     )
     resolver, lines = Names(**names), list[str]()
     outcome = list[int]()
@@ -633,3 +641,48 @@ def test_goingOut(
     else:
         assert len(sources) > 1
         assert all(source.startswith("127.5.") for source in sources)
+
+
+FAILOVER = """
+[[rule]]
+action = "allow"
+route = "both"
+
+[route.both]
+first = ["broken", "good"]
+
+[route.broken]
+bind = "192.0.2.77"
+
+[route.good]
+bind = "127.0.0.6"
+"""
+
+
+@pytest.mark.parametrize("reloads", [False, True])
+def test_failover(
+    start: Callable[..., Server],
+    listener: socket.socket,
+    tmp_path: Path,
+    reloads: bool,
+) -> None:
+    """
+    An address that this host has not got is no way out.
+    """
+    path = tmp_path / "rules.toml"
+    path.write_text(ALLOW if reloads else FAILOVER)
+    server = start("--rules", str(path))
+    if reloads:
+        path.write_text(FAILOVER)
+        server.process.send_signal(signal.SIGHUP)
+        server.waitForLog("rules were loaded")
+    port = listener.getsockname()[1]
+    with server.connect() as client:
+        client.sendall(b"\x05\x01\x00" + connectTo(port))
+        assert readExactly(client, 4) == b"\x05\x00\x05\x00"
+        destination, (source, _) = listener.accept()
+        destination.close()
+        assert source == "127.0.0.6"
+    with server.connect() as client:
+        client.sendall(b"\x05\x01\x00" + connectToName(b"no.invalid", port))
+        assert readAll(client) == b"\x05\x00" + failure(4)

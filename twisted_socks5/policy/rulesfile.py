@@ -31,7 +31,7 @@ from twisted_socks5.policy.conditions import (
 )
 from twisted_socks5.policy.coverage import covered, isCarried
 from twisted_socks5.policy.destinations import Destinations, parseNetwork, parsePattern
-from twisted_socks5.policy.egress import Egress, parseEgress
+from twisted_socks5.policy.egress import Egress, FromAddress, parseEgress
 from twisted_socks5.policy.networks import Networks
 from twisted_socks5.policy.rules import Rule, Ruleset
 from twisted_socks5.policy.tomllines import TOMLLines
@@ -42,7 +42,7 @@ _RULE_KEYS = (
     *("action", "user", "group", "from", "listener", "command", "to", "port"),
     *("method", "time", "weekday", "reply", "route", "bind", "tag", "comment"),
 )
-_ROUTE_KEYS = ("bind",)
+_ROUTE_KEYS = ("bind", "first")
 _TOP_KEYS = ("timezone", "route", "rule")
 
 _TEXTS = "a text or a list of texts"
@@ -59,12 +59,15 @@ class RulesFileError(ValueError):
 @attrs.frozen
 class RouteSettings:
     """
-    A way out, straight from this host.
+    A way out, straight from this host, or several to be tried in turn.
 
-    @ivar egress: Which address of this host to go out from.
+    @ivar egress: Which address of this host to go out from; L{None}, if it is
+        several.
+    @ivar first: The names of those, of which the first that works is taken.
     """
 
-    egress: Egress
+    egress: Egress | None
+    first: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -160,9 +163,21 @@ class _File:
             table = _Table(self, f"route.{name}", 0, content)
             table.checkKeys(_ROUTE_KEYS)
             egress = table.one("bind", "a text", parseEgress)
-            if egress is None:
-                table.fail("", "expected bind, an address of this host")
-            routes[name] = RouteSettings(egress)
+            first = table.several("first", _TEXTS, _name) or ()
+            if (egress is None) is (not first):
+                table.fail("", "expected either bind or first")
+            routes[name] = RouteSettings(egress, first)
+        for name, route in routes.items():
+            table = _Table(self, f"route.{name}", 0, tables[name])
+            for place, other in enumerate(route.first):
+                if other not in routes or not isinstance(
+                    routes[other].egress, FromAddress
+                ):
+                    table.fail(
+                        "first",
+                        f"{other}: expected the name of a route that binds an address",
+                        place,
+                    )
         return routes
 
 

@@ -31,9 +31,10 @@ from twisted_socks5.policy.conditions import COMMANDS
 from twisted_socks5.policy.decision import Decision
 from twisted_socks5.policy.ruled import isOpen
 from twisted_socks5.policy.rules import Certainty, Rule
+from twisted_socks5.policy.rulesfile import loadRules
 from twisted_socks5.routes import NameResolver
 from twisted_socks5.service.plugins import POLICY, findPlugins, makePlugin
-from twisted_socks5.service.rules import withRules
+from twisted_socks5.service.rules import policyOf
 from twisted_socks5.wire import Command
 
 ALLOWED, DENIED, WRONG, NO_ADDRESS = range(4)
@@ -69,7 +70,8 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(arguments)
     try:
         guard = makePlugin(POLICY, findPlugins(), reactor, options.policy)
-        policy = withRules(lambda: secondsOf(options.at, policy), options.rules, guard)
+        loaded = loadRules(options.rules)
+        policy = policyOf(loaded, lambda: secondsOf(options.at, policy), guard)
     except ValueError as error:
         print(f"socks5: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(WRONG) from None

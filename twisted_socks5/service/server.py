@@ -22,6 +22,7 @@ from twisted_socks5.authenticators import (
 )
 from twisted_socks5.interfaces import IAuthenticator
 from twisted_socks5.observe.access import JSONAccessLog, TextAccessLog
+from twisted_socks5.policy.rulesfile import loadRules
 from twisted_socks5.relay import AutomaticRelay, PortableRelay
 from twisted_socks5.server.factory import SOCKS5ServerFactory
 from twisted_socks5.service.accounts import prepareChecker
@@ -35,7 +36,7 @@ from twisted_socks5.service.plugins import (
     findPlugins,
     makePlugin,
 )
-from twisted_socks5.service.rules import RulesReload, withRules
+from twisted_socks5.service.rules import RulesReload, policyOf
 
 _log = Logger(namespace="twisted_socks5")
 
@@ -121,7 +122,8 @@ def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
     ]
     policy = makePlugin(POLICY, plugins, reactor, options["policy"])
     if options["rules"] is not None:
-        policy = withRules(reactor.seconds, options["rules"], policy)
+        loaded = loadRules(options["rules"])
+        policy = policyOf(loaded, reactor.seconds, policy)
     route = None
     if options["route"]:
         route = makePlugin(ROUTE, plugins, reactor, options["route"])
@@ -155,9 +157,8 @@ def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
         if IService.providedBy(one):
             one.setServiceParent(service)
     if options["rules"] is not None:
-        RulesReload(reactor, options["rules"], policy, factory).setServiceParent(
-            service
-        )
+        reload = RulesReload(reactor, options["rules"], loaded, policy, factory)
+        reload.setServiceParent(service)
     SOCKS5Service(factory, listeners).setServiceParent(service)
     return service
 

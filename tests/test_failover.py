@@ -1,0 +1,123 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Several ways out, of which the first that works is taken.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from twisted_socks5.addresses import Address, IPAddress
+from twisted_socks5.errors import (
+    CommandNotSupported,
+    ConnectionNotAllowed,
+    ConnectionRefused,
+    GeneralFailure,
+    HostUnreachable,
+    NameNotFound,
+    NetworkUnreachable,
+    TimedOut,
+)
+from twisted_socks5.interfaces import IRoute
+from twisted_socks5.routes.failover import FailoverRoute
+
+TARGET = Address("example.org", 443)
+
+
+@implementer(IRoute)
+class Way:
+    """
+    Answers with its name, or fails.
+    """
+
+    def __init__(self, answer: Any, resolvesNames: bool = True) -> None:
+        self.answer = answer
+        self.resolvesNames = resolvesNames
+        self.asked: list[Any] = []
+
+    def boundTo(self, address: IPAddress) -> IRoute:
+        return Way(f"{self.answer} from {address}", self.resolvesNames)
+
+    async def connect(self, target: Address, check: Any) -> Any:
+        return self._answer(target, check)
+
+    def listen(self, expected: Address, check: Any) -> Any:
+        return self._answer(expected, check)
+
+    def datagrams(self, check: Any) -> Any:
+        return self._answer(None, check)
+
+    def _answer(self, *arguments: Any) -> Any:
+        self.asked.append(arguments)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+async def check(address: Address, asked: Address | None = None) -> None: ...
+
+
+def outcome(ways: list[Way], method: str) -> Any:
+    route: Any = FailoverRoute(ways)
+    assert verifyObject(IRoute, route)
+    arguments = (check,) if method == "datagrams" else (TARGET, check)
+    found: list[Any] = []
+    opening = Deferred.fromCoroutine(getattr(route, method)(*arguments))
+    opening.addBoth(found.append)
+    return getattr(found[0], "value", found[0])
+
+
+METHODS = pytest.mark.parametrize("method", ["connect", "listen", "datagrams"])
+
+
+@METHODS
+@pytest.mark.parametrize(
+    "error",
+    [
+        NetworkUnreachable,
+        HostUnreachable,
+        TimedOut,
+        GeneralFailure,
+        CommandNotSupported,
+    ],
+)
+def test_theNextOne(method: str, error: type[Exception]) -> None:
+    ways = [Way(error("a")), Way(GeneralFailure("b")), Way("good"), Way("unused")]
+    assert outcome(ways, method) == "good"
+    assert ways[2].asked == [(None if method == "datagrams" else TARGET, check)]
+    assert not ways[3].asked
+    first = error("first")
+    assert outcome([Way(first), Way(GeneralFailure("last"))], method) is first
+
+
+@METHODS
+@pytest.mark.parametrize(
+    "error", [ConnectionRefused, ConnectionNotAllowed, NameNotFound, ZeroDivisionError]
+)
+def test_noOtherWayWouldHelp(method: str, error: type[Exception]) -> None:
+    problem, other = error("a"), Way("other")
+    assert outcome([Way(problem), other], method) is problem
+    assert not other.asked
+
+
+def test_names() -> None:
+    here, elsewhere = Way(""), Way("", resolvesNames=False)
+    assert FailoverRoute([here, here]).resolvesNames
+    assert not FailoverRoute([here, elsewhere]).resolvesNames
+
+
+def test_boundTo() -> None:
+    ways = [Way("one"), Way("two")]
+    bound: Any = FailoverRoute(ways).boundTo(ip_address("192.0.2.1"))
+    found: list[Any] = []
+    opening = Deferred.fromCoroutine(bound.connect(TARGET, check))
+    opening.addBoth(found.append)
+    assert found == ["one from 192.0.2.1"]
