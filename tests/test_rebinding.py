@@ -251,6 +251,7 @@ def test_datagrams(server: Server, names: Names) -> None:
             other.send(b"no", ("three.test", port))
             other.assertServed(public)
         assertNobodyCame(public, denied)
+        assert not [name for name, _ in names.asked if "denied" in name]
     server.waitForLog(f"dropped=denied:{len(SPELLINGS)} ")
     guard = "guard: loopback destination for a client elsewhere"
     server.waitForLog(f'dropped=denied:1 denial="{guard}"')

@@ -524,6 +524,41 @@ class Session:
     decision: Decision
 
 
+@attrs.frozen
+class Way:
+    resolvesNames: bool
+
+
+def test_namesOfDatagrams() -> None:
+    """
+    They are judged before a look-up, and for good if there is none here.
+    """
+    route: Any = Way(resolvesNames=False)
+    rules = [
+        deny("evil.example"),
+        allow("93.184.0.0/16", "*.test"),
+        allow("*.onion", route="tor"),
+    ]
+    numbered = [attrs.evolve(rule, number=n) for n, rule in enumerate(rules, 1)]
+    policy = RulePolicy(
+        Ruleset(numbered, ["tor"]), NOON.timestamp, routes={"tor": route}
+    )
+    request = asked("0.0.0.0", 0, command=Command.ASSOCIATE)
+    direct = attrs.evolve(request, session=Session(policy.decide(request)))
+    tor = attrs.evolve(request, session=Session(policy.decide(asked("a.onion"))))
+    assert tor.session.decision.route is route
+    for text, isDirect, isTor in (
+        ("evil.example", False, False),
+        ("a.test", True, False),
+        ("a.onion", True, True),  # to be denied by the way of its addresses
+        ("example.org", True, False),
+    ):
+        destination = Address(text, 53)
+        for one, allowed in ((direct, isDirect), (tor, isTor)):
+            named = attrs.evolve(one, destination=destination)
+            assert policy.checkName(named).allowed is allowed, text
+
+
 def test_anAddressKeepsToTheWay() -> None:
     """
     The way is decided with the request; an address for which the rules have

@@ -300,6 +300,22 @@ class IConnectPolicy(Interface):
         """
 
 
+class INamePolicy(IConnectPolicy):
+    """
+    A policy that judges names of datagrams' destinations too, not only the
+    addresses that come of them.
+    """
+
+    def checkName(request: IRequest) -> Awaitable[Decision] | Decision:
+        """
+        Judge a name that a datagram is for, before it is looked up, here or at the
+        other end of a route.
+
+        @param request: Its C{destination} is the name.
+        @return: To allow for now, or to deny.
+        """
+
+
 # -- routes -------------------------------------------------------------------
 
 
@@ -474,6 +490,13 @@ class ICommandSession(ISession):
         to; our own listeners are never allowed.
 
         @param asked: The name that it was found for, if it was one.
+        @raise ConnectionNotAllowed: It is denied.
+        """
+
+    def checkName(name: Address) -> Awaitable[None]:
+        """
+        Ask the policy about a name that a datagram is for, before it is looked up.
+
         @raise ConnectionNotAllowed: It is denied.
         """
 

@@ -74,6 +74,7 @@ class Associate:
             session.layer,
             self._settings.fragments == "reassemble",
             self._lookups,
+            session.checkName,
         )
         self._associations.add(association)
         try:

@@ -14,7 +14,7 @@ import attrs
 from zope.interface import implementer
 
 from twisted_socks5.addresses import Address, IPAddress, readings
-from twisted_socks5.interfaces import IConnectPolicy, IRequest, IRoute
+from twisted_socks5.interfaces import INamePolicy, IRequest, IRoute
 from twisted_socks5.policy.conditions import Facts
 from twisted_socks5.policy.decision import Decision
 from twisted_socks5.policy.egress import Egress
@@ -37,7 +37,7 @@ class RuleDecision(Decision):
     egress: Egress | None = None
 
 
-@implementer(IConnectPolicy)
+@implementer(INamePolicy)
 class RulePolicy:
     """
     Asks the guard, then the rules.  What the guard denies stays denied, unless
@@ -91,15 +91,29 @@ class RulePolicy:
         addresses are known, it is allowed for now if there may be an address
         that is; each will be judged.
         """
-        ip = request.destination.ip
         if isOpen(request):
-            facts = self.facts(request, None)
-            name = None
-        elif ip is None:
-            facts = self.facts(request, request.destination.port)
-            name = str(request.destination.host)
-        else:
-            return self._judge(request, request.destination)
+            return self._foresee(request, None, None)
+        destination = request.destination
+        if destination.ip is None:
+            return self._foresee(request, str(destination.host), destination.port)
+        return self._judge(request, destination)
+
+    def checkName(self, request: IRequest) -> Decision:
+        """
+        Judge a name that a datagram is for.  If its addresses will be known, they
+        tell more.
+        """
+        destination = request.destination
+        answer = self._foresee(request, str(destination.host), destination.port)
+        decided = None if request.session is None else request.session.decision
+        if decided is None or decided.route is None or decided.route.resolvesNames:
+            return answer
+        return self._onItsWay(request, answer)
+
+    def _foresee(
+        self, request: IRequest, name: str | None, port: int | None
+    ) -> Decision:
+        facts = self.facts(request, port)
         foresight = self.ruleset.foresee(facts, name)
         if foresight.obstacle is not None:
             return Decision.deny(
@@ -114,7 +128,12 @@ class RulePolicy:
         """
         Judge one address, by the name that it was found for too.
         """
-        answer = self._judge(request, address)
+        return self._onItsWay(request, self._judge(request, address))
+
+    def _onItsWay(self, request: IRequest, answer: Decision) -> Decision:
+        """
+        The same answer, unless it has another way than the request.
+        """
         decided = None if request.session is None else request.session.decision
         if (
             isinstance(answer, RuleDecision)

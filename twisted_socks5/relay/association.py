@@ -9,7 +9,7 @@ to their destinations, and what comes back.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from errno import EMSGSIZE
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,7 @@ class Association(DatagramProtocol):
         layer: IStreamLayer | None = None,
         reassembles: bool = False,
         lookups: Lookups | None = None,
+        checkName: Callable[[Address], Awaitable[None]] | None = None,
     ) -> None:
         """
         @param datagrams: The way out.
@@ -64,11 +65,13 @@ class Association(DatagramProtocol):
         @param layer: What protects the client's datagrams.
         @param reassembles: Whether fragments are joined, else they are dropped.
         @param lookups: Bounds those of all associations together.
+        @param checkName: Asks about a name that the client sends to, before it is
+            looked up.
         """
         self._reactor = reactor
         self._datagrams = datagrams
         self._destinations = Destinations(
-            datagrams, self._send, self.dropped, lookups or Lookups()
+            datagrams, self._send, self.dropped, lookups or Lookups(), checkName
         )
         self._senders = self._destinations.senders
         self._isClient = isClient

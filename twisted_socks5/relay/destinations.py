@@ -8,7 +8,7 @@ once, and what is sent to it meanwhile waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -98,16 +98,19 @@ class Destinations:
         passOn: Callable[[Callable[[bytes], object], bytes], object],
         dropped: Callable[[str], object],
         lookups: Lookups,
+        checkName: Callable[[Address], Awaitable[None]] | None = None,
     ) -> None:
         """
         @param datagrams: The way out.
         @param passOn: Is given what sends to a destination, and what has waited
             for it.
         @param dropped: Is told the reason for each datagram that is not sent.
+        @param checkName: Asks about a name before it is looked up.
         """
         self._datagrams = datagrams
         self._passOn = passOn
         self._dropped = dropped
+        self._checkName = checkName
         self._denied: dict[bytes, None] = {}
         self._questions: dict[bytes, _Question] = {}
         self._names = 0
@@ -188,6 +191,8 @@ class Destinations:
         reason = ""
         try:
             destination = _destinationOf(header)
+            if destination.ip is None and self._checkName is not None:
+                await self._checkName(destination)
             send = await outcomeOf(self._datagrams.sender(destination))
         except CancelledError:
             reason = "queue"

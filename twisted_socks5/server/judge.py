@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from inspect import iscoroutine
-from typing import NoReturn
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -18,7 +17,7 @@ from twisted.python.failure import Failure
 
 from twisted_socks5.addresses import Address
 from twisted_socks5.errors import ConnectionNotAllowed
-from twisted_socks5.interfaces import IConnectPolicy
+from twisted_socks5.interfaces import IConnectPolicy, INamePolicy
 from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.policy import Decision
 from twisted_socks5.server.listeners import OwnListeners
@@ -53,15 +52,7 @@ class Judge:
 
         @raise ConnectionNotAllowed: The policy failed.
         """
-        try:
-            answer = self._policy.decide(request)
-            if not isinstance(answer, Decision):
-                answer = await self._inTime(answer)
-        except CancelledError:
-            raise
-        except Exception:
-            self._failed("decide")
-        return answer
+        return await self._answer("decide", request)
 
     async def check(self, request: Request, address: Address, asked: Address) -> None:
         """
@@ -75,15 +66,31 @@ class Judge:
             raise ConnectionNotAllowed("the proxy's own listener")
         if request.command == Command.ASSOCIATE:
             request = attrs.evolve(request, destination=asked)
+        answer = await self._answer("checkAddress", request, address)
+        answer.enforce()
+
+    async def checkName(self, request: Request, name: Address) -> None:
+        """
+        Judge a name that a datagram is for, if the policy does.
+
+        @raise ConnectionNotAllowed: It is denied.
+        """
+        if INamePolicy.providedBy(self._policy):
+            request = attrs.evolve(request, destination=name)
+            answer = await self._answer("checkName", request)
+            answer.enforce()
+
+    async def _answer(self, method: str, *arguments: object) -> Decision:
         try:
-            answer = self._policy.checkAddress(request, address)
+            answer = getattr(self._policy, method)(*arguments)
             if not isinstance(answer, Decision):
                 answer = await self._inTime(answer)
         except CancelledError:
             raise
         except Exception:
-            self._failed("checkAddress")
-        answer.enforce()
+            logDefect(self._policy, method, Failure())
+            raise ConnectionNotAllowed("the policy failed") from None
+        return answer
 
     async def _inTime(self, answer: Awaitable[Decision]) -> Decision:
         waiting: Deferred[Decision]
@@ -100,7 +107,3 @@ class Judge:
         if not isinstance(decision, Decision):
             raise TypeError(f"not a Decision: {type(decision).__name__}")
         return decision
-
-    def _failed(self, method: str) -> NoReturn:
-        logDefect(self._policy, method, Failure())
-        raise ConnectionNotAllowed("the policy failed") from None

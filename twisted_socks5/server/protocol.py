@@ -214,6 +214,15 @@ class SOCKS5ServerProtocol(Protocol):
         assert self._request is not None
         return self.factory.judge.check(self._request, address, asked or address)
 
+    async def checkName(self, name: Address) -> None:
+        """
+        Whether the client may send datagrams to a name.
+
+        @raise ConnectionNotAllowed: It may not.
+        """
+        assert self._request is not None
+        await self.factory.judge.checkName(self._request, name)
+
     def sendReply(self, reply: int, bound: Address | None) -> None:
         """
         Answer the request (RFC 1928, section 6).

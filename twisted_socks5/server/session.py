@@ -187,6 +187,12 @@ class Session:
         """
         return self._live.check(address, asked)
 
+    async def checkName(self, name: Address) -> None:
+        """
+        Ask the policy about a name that a datagram is for.
+        """
+        await self._live.checkName(name)
+
     def sendReply(self, reply: int, bound: Address | None = None) -> None:
         """
         Send a reply (RFC 1928, section 6).
