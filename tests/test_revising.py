@@ -13,9 +13,13 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from zope.interface import implementer
 
 from tests.association import MOST, Association, datagramSocket
 from tests.conversation import (
@@ -29,6 +33,10 @@ from tests.conversation import (
     readReply,
 )
 from tests.test_bind import bind, come
+from twisted_socks5 import Decision, NoAuthentication, SOCKS5ServerFactory
+from twisted_socks5.addresses import Address
+from twisted_socks5.interfaces import IConnectPolicy, IRequest
+from twisted_socks5.server.session import State
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -261,3 +269,69 @@ def test_againAndAgainUnderLoad(rules: Rules) -> None:
         for one in pair:
             one.close()
     assert server.output().count("revised: ") == 15 * 5
+
+
+# -- policies that take their time -------------------------------------------------
+
+
+@implementer(IConnectPolicy)
+class Slow:
+    """
+    A policy that answers when it is told to.
+    """
+
+    def __init__(self) -> None:
+        self.questions: list[Deferred[Decision]] = []
+
+    def decide(self, request: IRequest) -> Deferred[Decision]:
+        self.questions.append(Deferred())
+        return self.questions[-1]
+
+    def checkAddress(self, request: IRequest, address: Address) -> Decision:
+        return Decision.allow()
+
+
+class Served:
+    """
+    A client whose request is being judged.
+    """
+
+    def __init__(self) -> None:
+        self.policy = Slow()
+        self.factory: Any = SOCKS5ServerFactory(
+            Clock(), [NoAuthentication()], policy=self.policy
+        )
+        self.transport = StringTransport()
+        self.protocol = self.factory.buildProtocol(None)
+        self.protocol.makeConnection(self.transport)
+        self.protocol.dataReceived(GREET + connectTo(1))
+        assert self.state is State.DECIDING
+
+    @property
+    def state(self) -> State:
+        state: State = self.protocol.session.state
+        return state
+
+
+def test_theAnswerIsOld() -> None:
+    """
+    What a policy says before it changes, and is heard of after that, is asked again.
+    """
+    served = Served()
+    revised = served.factory.reviseSessions()
+    assert revised.called
+    first = served.policy.questions.pop()
+    first.callback(Decision.allow())
+    assert served.state is State.DECIDING
+    (again,) = served.policy.questions
+    again.callback(Decision.deny(0x05, "changed"))
+    assert served.transport.value() == b"\x05\x00" + failure(5)
+    assert served.protocol.session.reason == "changed"
+
+
+def test_anAnswerIsEnough() -> None:
+    served = Served()
+    (question,) = served.policy.questions
+    question.callback(Decision.deny())
+    assert served.transport.value() == b"\x05\x00" + failure(2)
+    assert len(served.policy.questions) == 1
