@@ -296,13 +296,16 @@ class Served:
     A client whose request is being judged.
     """
 
+    protocol: Any
+
     def __init__(self) -> None:
         self.policy = Slow()
-        self.factory: Any = SOCKS5ServerFactory(
+        factory: Any = SOCKS5ServerFactory(
             Clock(), [NoAuthentication()], policy=self.policy
         )
+        self.factory = factory
         self.transport = StringTransport()
-        self.protocol = self.factory.buildProtocol(None)
+        self.protocol = factory.buildProtocol(None)
         self.protocol.makeConnection(self.transport)
         self.protocol.dataReceived(GREET + connectTo(1))
         assert self.state is State.DECIDING
