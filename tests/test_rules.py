@@ -610,6 +610,30 @@ def test_whereAddressesAreNotKnown(rules: list[Rule], allowed: bool) -> None:
         assert decision.reason.startswith(("rule 1 (deny to=private) asks", "no rule"))
 
 
+def test_namesOfDatagramsThroughAProxy() -> None:
+    """
+    The server's own way may be one that does not look names up.
+    """
+    rules = [allow("*.example.org"), deny("private"), allow("*.test", "9.9.9.9")]
+    numbered = [attrs.evolve(rule, number=n) for n, rule in enumerate(rules, 1)]
+    policy = RulePolicy(Ruleset(numbered, [""]), NOON.timestamp)
+    request = asked("0.0.0.0", 0, command=Command.ASSOCIATE)
+    decision = policy.decide(request)
+    assert decision.allowed
+    request = attrs.evolve(request, session=Session(decision))
+    for text, allowed in (
+        ("a.example.org", True),
+        ("a.test", False),  # which may be a private address
+        ("example.com", False),
+    ):
+        named = attrs.evolve(request, destination=Address(text, 53))
+        assert policy.checkName(named).allowed is allowed, text
+    for text, allowed in (("9.9.9.9", True), ("10.0.0.1", False), ("8.8.8.8", False)):
+        address = Address(ip_address(text), 53)
+        named = attrs.evolve(request, destination=address)
+        assert policy.checkAddress(named, address).allowed is allowed, text
+
+
 # -- against a plain implementation ---------------------------------------------------
 
 NAMES = ["example.org", "www.example.org", "a.www.example.org", "example.com"]

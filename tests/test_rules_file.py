@@ -686,3 +686,68 @@ def test_failover(
     with server.connect() as client:
         client.sendall(b"\x05\x01\x00" + connectToName(b"no.invalid", port))
         assert readAll(client) == b"\x05\x00" + failure(4)
+
+
+@pytest.mark.parametrize("reloads", [False, True])
+def test_throughAnotherProxy(
+    start: Callable[..., Server],
+    listener: socket.socket,
+    tmp_path: Path,
+    reloads: bool,
+) -> None:
+    """
+    It looks names up, so a name that might be a denied address goes nowhere.
+    """
+    text = f"{ALLOW}to = '*.example.org'\n{DENY}to = '10.0.0.0/8'\n{ALLOW}"
+    path = tmp_path / "rules.toml"
+    path.write_text(ALLOW if reloads else text)
+    route = rf"socks5:tcp\:127.0.0.1\:{listener.getsockname()[1]}"
+    server = start("--rules", str(path), "--route", route)
+    if reloads:
+        path.write_text(text)
+        server.process.send_signal(signal.SIGHUP)
+        server.waitForLog("rules were loaded")
+    for request in (connectToName(b"example.com", 80), connectTo(80, "10.0.0.1")):
+        with server.connect() as client:
+            client.sendall(b"\x05\x01\x00" + request)
+            assert readAll(client) == b"\x05\x00" + failure(2)
+    for request in (connectToName(b"a.example.org", 80), connectTo(80, "9.9.9.9")):
+        with server.connect() as client:
+            client.sendall(b"\x05\x01\x00" + request)
+            proxy, _ = listener.accept()
+            with proxy:
+                proxy.settimeout(10)
+                assert readExactly(proxy, 3) == b"\x05\x01\x00"
+                proxy.sendall(b"\x05\x00")
+                assert readExactly(proxy, len(request)) == request
+                proxy.sendall(failure(5))
+                assert readAll(client) == b"\x05\x00" + failure(5)
+
+
+def test_noAddressToGoOutFrom(tmp_path: Path) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text(FAILOVER)
+    route = r"socks5:tcp\:127.0.0.1\:9"
+    line = refused("--port", "0", "--rules", str(path), "--route", route)
+    assert "route both: a proxy goes out from the address that it likes" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        ("CONNECT a.example.org:80", 0),
+        ("CONNECT example.com:80", 1),
+        ("ASSOCIATE a.example.org:80", 0),
+        ("ASSOCIATE example.com:80", 1),
+        ("CONNECT 9.9.9.9:80", 0),
+    ],
+)
+def test_explainThroughAnotherProxy(
+    tmp_path: Path, arguments: str, status: int
+) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text(f"{ALLOW}to = '*.example.org'\n{DENY}to = '10.0.0.0/8'\n{ALLOW}")
+    command = [sys.executable, "-m", "twisted_socks5", "explain", "--rules", str(path)]
+    command += ["--route", r"socks5:tcp\:127.0.0.1\:9", *arguments.split()]
+    done = subprocess.run(command, capture_output=True, timeout=60)
+    assert done.returncode == status, done

@@ -202,6 +202,39 @@ async def test_addressesAreJudged(place: Place, two: Two) -> None:
     await two.end()
 
 
+class Changing(Guard):
+    """
+    Lets everybody everywhere, until it changes.
+    """
+
+    isOpen = True
+
+    def decide(self, request: Any) -> Decision:
+        return Decision.allow()
+
+    def checkAddress(self, request: Any, address: Any) -> Decision:
+        return Decision.allow() if self.isOpen else Decision.deny()
+
+
+@inReactor
+async def test_addressesAreJudgedAgain(place: Place, two: Two) -> None:
+    """
+    An address that the client has named is judged, though no one here has dialled
+    it.
+    """
+    policy = Changing()
+    await two.start(policy=policy)
+    port = await place.serve(Echo)
+    peer = await two.connect(port)
+    await two.first.reviseSessions()
+    peer.transport.write(b"hello")
+    await place.until(lambda: peer.received == b"hello")
+    policy.isOpen = False
+    await two.first.reviseSessions()
+    await place.until(lambda: peer.reason)
+    await two.end()
+
+
 @inReactor
 async def test_theClientGoesAway(place: Place, two: Two) -> None:
     """

@@ -106,9 +106,19 @@ class RulePolicy:
         destination = request.destination
         answer = self._foresee(request, str(destination.host), destination.port)
         decided = None if request.session is None else request.session.decision
-        if decided is None or decided.route is None or decided.route.resolvesNames:
+        if decided is None or self.looksUp(decided.route):
             return answer
         return self._onItsWay(request, answer)
+
+    def looksUp(self, route: IRoute | None) -> bool:
+        """
+        Whether a way out looks names up here, so that addresses are judged.
+
+        @param route: A decision's.
+        """
+        if route is None:
+            return "" not in self.ruleset.blindRoutes
+        return route.resolvesNames
 
     def _foresee(
         self, request: IRequest, name: str | None, port: int | None

@@ -147,7 +147,7 @@ class Ruleset:
     ) -> None:
         """
         @param blindRoutes: The names of routes that do not look names up here,
-            so that addresses are not known.
+            so that addresses are not known.  The server's own has an empty name.
         """
         self.rules: tuple[Rule, ...] = tuple(rules)
         self.blindRoutes = frozenset(blindRoutes)
@@ -200,18 +200,15 @@ class Ruleset:
             and self.tell(rule, facts, name) is Certainty.DEPENDS
         ]
         if certain is None or not certain.allows:
-            return Foresight(certain, possible=self._first(undecided, allows=True))
+            allowing = [rule for rule in undecided if rule.allows]
+            seeing = [rule for rule in allowing if rule.route not in self.blindRoutes]
+            if name is None:  # what will be named may be an address
+                seeing = seeing or allowing
+            return Foresight(certain, possible=_first(seeing))
         if certain.route in self.blindRoutes and name is not None:
-            return Foresight(certain, obstacle=self._first(undecided, allows=False))
+            denying = [rule for rule in undecided if not rule.allows]
+            return Foresight(certain, obstacle=_first(denying))
         return Foresight(certain)
-
-    def _first(self, undecided: Iterable[Rule], allows: bool) -> Rule | None:
-        fitting = (
-            rule
-            for rule in undecided
-            if rule.allows is allows and not (allows and rule.route in self.blindRoutes)
-        )
-        return min(fitting, key=lambda rule: rule.number, default=None)
 
     def tell(self, rule: Rule, facts: Facts, name: str | None) -> Certainty:
         """
@@ -234,3 +231,7 @@ class Ruleset:
 
     def __iter__(self) -> Iterator[Rule]:
         return iter(self.rules)
+
+
+def _first(rules: Iterable[Rule]) -> Rule | None:
+    return min(rules, key=lambda rule: rule.number, default=None)

@@ -105,6 +105,7 @@ class Destinations:
         @param passOn: Is given what sends to a destination, and what has waited
             for it.
         @param dropped: Is told the reason for each datagram that is not sent.
+        @param lookups: Bounds those of all associations together.
         @param checkName: Asks about a name before it is looked up.
         """
         self._datagrams = datagrams

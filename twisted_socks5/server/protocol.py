@@ -265,7 +265,9 @@ class SOCKS5ServerProtocol(Protocol):
             decision.enforce()
             session.decision = decision
             dialled = session.dialled
-            if dialled is not None:
+            if dialled is None and session.state is State.RELAYING:
+                dialled = session.target  # by another proxy
+            if dialled is not None and dialled.ip is not None:
                 await judge.check(request, dialled, dialled)
             if IRevisable.providedBy(session.traffic):
                 await session.traffic.revise()

@@ -33,8 +33,8 @@ from twisted_socks5.policy.ruled import isOpen
 from twisted_socks5.policy.rules import Certainty, Rule
 from twisted_socks5.policy.rulesfile import loadRules
 from twisted_socks5.routes import NameResolver
-from twisted_socks5.service.plugins import POLICY, findPlugins, makePlugin
-from twisted_socks5.service.rules import policyOf
+from twisted_socks5.service.plugins import POLICY, ROUTE, findPlugins, makePlugin
+from twisted_socks5.service.rules import policyOf, takeRules
 from twisted_socks5.wire import Command
 
 ALLOWED, DENIED, WRONG, NO_ADDRESS = range(4)
@@ -69,9 +69,13 @@ def main(arguments: Sequence[str]) -> None:
 
     options = parse(arguments)
     try:
-        guard = makePlugin(POLICY, findPlugins(), reactor, options.policy)
+        plugins = findPlugins()
+        guard = makePlugin(POLICY, plugins, reactor, options.policy)
         loaded = loadRules(options.rules)
         policy = policyOf(loaded, lambda: secondsOf(options.at, policy), guard)
+        if options.route:
+            route = makePlugin(ROUTE, plugins, reactor, options.route)
+            takeRules(policy, loaded, route)
     except ValueError as error:
         print(f"socks5: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(WRONG) from None
@@ -109,6 +113,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     asked = commands.add_parser("explain", description=parser.description)
     asked.add_argument("--rules", required=True, metavar="FILE")
     asked.add_argument("--policy", default="guard", help="the guard in front")
+    asked.add_argument("--route", help="the server's way out, if it has another")
     asked.add_argument("--user", default="", help="none: an anonymous client")
     asked.add_argument("--group", action="append", default=[])
     asked.add_argument(
@@ -180,8 +185,9 @@ async def explain(
     request = attrs.evolve(request, session=Namespace(decision=decision))
     addresses = [destination]
     if destination.ip is None:
-        if decision.route is not None and not decision.route.resolvesNames:
-            return _end(decision, write)
+        named = policy.checkName(request) if isDatagram else decision
+        if not named.allowed or not policy.looksUp(decision.route):
+            return _end(named, write)
         try:
             found = await outcomeOf(resolver.resolve(str(destination.host)))
         except SOCKSError as error:

@@ -15,8 +15,9 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.logger import Logger
 
+from twisted_socks5.errors import CommandNotSupported
 from twisted_socks5.interfaces import IConnectPolicy, IRoute
-from twisted_socks5.policy import Guard, RulePolicy
+from twisted_socks5.policy import Guard, RulePolicy, Ruleset
 from twisted_socks5.policy.egress import FromAddress
 from twisted_socks5.policy.rulesfile import RulesFile, loadRules
 from twisted_socks5.routes.failover import FailoverRoute
@@ -45,24 +46,43 @@ def policyOf(
     )
 
 
-def routesOf(loaded: RulesFile, direct: IRoute) -> dict[str, IRoute | None]:
+def routesOf(loaded: RulesFile, own: IRoute) -> dict[str, IRoute | None]:
     """
     The ways out of a file.
 
-    @param direct: The server's own.
+    @param own: The server's own.
     @return: By their names; L{None} is the server's own, from an address that the
         rule has.
+    @raise ValueError: The server's own cannot go out from an address.
     """
     routes: dict[str, IRoute | None] = {}
     for name, settings in loaded.routes.items():
         addresses = [loaded.routes[one].egress for one in settings.first]
-        ways = [
-            direct.boundTo(egress.address)
-            for egress in addresses
-            if isinstance(egress, FromAddress)
-        ]
+        try:
+            ways = [
+                own.boundTo(egress.address)
+                for egress in addresses
+                if isinstance(egress, FromAddress)
+            ]
+        except CommandNotSupported as error:
+            raise ValueError(f"route {name}: {error}") from None
         routes[name] = FailoverRoute(ways) if ways else None
     return routes
+
+
+def takeRules(policy: RulePolicy, loaded: RulesFile, own: IRoute) -> None:
+    """
+    Have a policy go by a file's rules.
+
+    @param own: The server's own way out, which all of a file's are made of: if it
+        does not look names up here, none of them does.
+    @raise ValueError: It cannot go out as the file says; the old rules stay.
+    """
+    routes = routesOf(loaded, own)
+    ruleset = loaded.ruleset
+    if not own.resolvesNames:
+        ruleset = Ruleset(ruleset, {"", *routes})
+    policy.replace(ruleset, routes, loaded.timezone)
 
 
 class RulesReload(Service):
@@ -82,14 +102,14 @@ class RulesReload(Service):
         @param path: The file, which is the same wherever the process goes.
         @param loaded: What it has said.
         @param policy: Who goes by it.
-        @param factory: Whose sessions are judged, and whose route is the direct one.
+        @param factory: Whose sessions are judged, and whose route is the server's own.
         """
         self._reactor = reactor
         self._path = os.path.abspath(path)
         self._policy = policy
         self._factory = factory
         self._before: Any = signal.SIG_DFL
-        self.take(loaded)
+        takeRules(policy, loaded, factory.route)
 
     def startService(self) -> None:
         """
@@ -110,22 +130,15 @@ class RulesReload(Service):
         Service.stopService(self)
         signal.signal(signal.SIGHUP, self._before)
 
-    def take(self, loaded: RulesFile) -> None:
-        """
-        Go by a file's rules.
-        """
-        routes = routesOf(loaded, self._factory.route)
-        self._policy.replace(loaded.ruleset, routes, loaded.timezone)
-
     def reload(self) -> None:
         """
         Read the file.  If it is not as expected, the old rules stay in force.
         """
         try:
             loaded = loadRules(self._path)
+            takeRules(self._policy, loaded, self._factory.route)
         except ValueError as error:
             _log.error("the old rules stay in force: {problem}", problem=str(error))
             return
-        self.take(loaded)
         revising = self._factory.reviseSessions()
         revising.addCallback(lambda _: _log.info("rules were loaded"))
