@@ -235,6 +235,39 @@ def test_waitingOneGoesAway() -> None:
     third.end(False)
 
 
+def test_ownerOfAName() -> None:
+    """
+    Who guesses a name, from many addresses, does not keep its owner waiting.
+    """
+    guesses = Guesses(slowAfter=3, delay=1, refuseAfter=0)
+    hosts = [f"192.0.2.{number}" for number in range(15)] * 3
+    guessing = [(host, *guesses.begin(host)) for host in hosts]
+
+    def failOnce() -> None:
+        for one in list(guessing):
+            host, attempt, outcome = one
+            if outcome:
+                guessing.remove(one)
+                attempt.end(True)
+                guessing.append((host, *guesses.begin(host)))
+
+    for _ in range(40):
+        guesses.clock.advance(1)
+        failOnce()
+    owner, outcome = guesses.begin("198.51.100.1")
+    for _ in range(2):
+        guesses.clock.advance(1)
+        failOnce()
+    assert outcome == ["checked"]
+    owner.end(True)  # a slip of the pen
+    again, outcome = guesses.begin("198.51.100.1")
+    for _ in range(2):
+        guesses.clock.advance(1)
+        failOnce()
+    assert outcome == ["checked"]
+    again.end(False)
+
+
 def test_memory() -> None:
     guesses = Guesses(slowAfter=0, refuseAfter=2, memory=60)
     assert guesses.now(True) == "checked"

@@ -35,13 +35,13 @@ class _Record:
     @ivar failures: How often it has failed.
     @ivar last: When it did so last, in the reactor's seconds.
     @ivar busy: How many attempts are being checked now.
-    @ivar waiting: The attempts that wait until fewer are.
+    @ivar waiting: The attempts that wait until fewer are, each with whose it is.
     """
 
     failures: int = 0
     last: float = 0.0
     busy: int = 0
-    waiting: list[Deferred[None]] = attrs.field(factory=list)
+    waiting: dict[Deferred[None], _Key] = attrs.field(factory=dict)
 
 
 class Throttle:
@@ -67,12 +67,14 @@ class Throttle:
             keys.insert(0, ("client", _networkOf(client)))
         return Attempt(self, keys)
 
-    async def begin(self, key: _Key) -> None:
+    async def begin(self, key: _Key, whose: _Key) -> None:
         """
         Wait for leave to check an attempt.  At once there are never more than
         may still fail before they are slowed, so that many at once learn no more
         than one after the other.
 
+        @param key: The address or the name that is looked at.
+        @param whose: The address that the attempt comes from.
         @raise AuthenticationFailed: Too many have failed.
         """
         settings = self._settings
@@ -84,8 +86,8 @@ class Throttle:
                 break
             if record.busy < max(settings.slowAfter - record.failures, 1):
                 break
-            waiting: Deferred[None] = Deferred(lambda it: record.waiting.remove(it))
-            record.waiting.append(waiting)
+            waiting: Deferred[None] = Deferred(record.waiting.__delitem__)
+            record.waiting[waiting] = whose
             await waiting
         self._records[key] = record
         record.busy += 1
@@ -100,7 +102,9 @@ class Throttle:
 
     def end(self, key: _Key, hasFailed: bool) -> None:
         """
-        An attempt that had leave has been checked, or has gone away.
+        An attempt that had leave has been checked, or has gone away.  Next is who
+        has failed least, so that those who guess a name do not keep its owner
+        waiting, who comes from elsewhere.
         """
         record = self._records[key]
         record.busy -= 1
@@ -108,9 +112,11 @@ class Throttle:
             self._fail(key, record)
         if not record.failures and not record.busy:
             del self._records[key]
-        for waiting in list(record.waiting):
+        for waiting, _ in sorted(
+            record.waiting.items(), key=lambda one: self._recordOf(one[1]).failures
+        ):
             if not waiting.called:  # one that went on may have ended another
-                record.waiting.remove(waiting)
+                del record.waiting[waiting]
                 waiting.callback(None)
 
     def _fail(self, key: _Key, record: _Record) -> None:
@@ -174,7 +180,7 @@ class Attempt:
         @raise AuthenticationFailed: There have been too many failures.
         """
         for key in self._keys:
-            await self._throttle.begin(key)
+            await self._throttle.begin(key, self._keys[0])
             self._begun.append(key)
         await self._throttle.slow(self._keys)
 
@@ -184,8 +190,8 @@ class Attempt:
         nothing.
         """
         hasFailed = hasFailed and self._begun == self._keys
-        while self._begun:
-            self._throttle.end(self._begun.pop(), hasFailed)
+        while self._begun:  # the address first, whose failures say who is next
+            self._throttle.end(self._begun.pop(0), hasFailed)
 
 
 def _networkOf(client: Address) -> str:
