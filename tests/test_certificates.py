@@ -476,19 +476,42 @@ def test_encryptedKey(
     assert told in refused("--port", endpoint(folder), *CLIENTS)
 
 
+@pytest.mark.parametrize("wrapping", ["", "haproxy:"])
+def test_expired(start: Callable[..., Server], tmp_path: Path, wrapping: str) -> None:
+    """
+    The log warns of each of the certificates, also in the file of the key.
+    """
+    ours = Authority(tmp_path, "ours")
+    old = ours.build(ours.name, ours.key, begin=-9, end=-1)
+    extension = x509.BasicConstraints(True, None)
+    ours.save(old.add_extension(extension, True), "ours.pem")
+    write(ours.key, tmp_path / "key.pem")
+    with open(tmp_path / "both.pem", "wb") as file:
+        file.write((tmp_path / "key.pem").read_bytes())
+        file.write((tmp_path / "ours.pem").read_bytes())
+    server = start(
+        *("--port", f"{wrapping}mtls:0:{tmp_path}/both.pem:{tmp_path}/ours.pem"),
+        *("--port", f"ssl:0:{tmp_path}/key.pem:{tmp_path}/ours.pem", "--open"),
+    )
+    for path, times in (("both.pem", 1), ("ours.pem", 2)):
+        told = f"{tmp_path}/{path}: the certificate of CN=ours expired on"
+        assert server.output().count(told) == times
+
+
 # -- arguments ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ((":clientCA=FOLDER/ours.pem", ""), "'clientCA'"),
+        ((":clientCA=FOLDER/ours.pem", ""), "'clientCA'; expected PORT:privateKey="),
         (("ours.pem", "missing.pem"), "FOLDER/missing.pem: No such file"),
         (("ours.pem", "alice.key"), "FOLDER/alice.key: no certificates"),
         (("server.key", "server.pem"), "FOLDER/server.pem: no private key"),
         (("server.pem", "server.key"), "FOLDER/server.key: no certificates"),
         (("server.key", "alice.key"), "FOLDER/alice.key is not the key of FOLDER/"),
-        (("mtls:0:", "mtls:x:"), "x"),
+        (("mtls:0:", "mtls:x:"), "port x: expected a number"),
+        (("mtls:0:", "mtls:0:backlog=x:"), "backlog x: expected a number"),
         (("mtls:0:", "mtls:0:clients=maybe:"), "clients=maybe: expected required"),
         (("mtls:0:", "mtls:0:client=optional:"), "'client'"),
     ],

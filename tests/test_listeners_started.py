@@ -424,6 +424,25 @@ def test_keyOfAnotherCertificate(tls: Path) -> None:
     assert "match" in line.partition("cert.pem: ")[2]
 
 
+@pytest.mark.parametrize("form", ["privateKey={0}:certKey={1}", "{0}:{1}"])
+def test_encryptedKey(tls: Path, tmp_path: Path, form: str) -> None:
+    """
+    Nobody is asked for its passphrase.
+    """
+    key = serialization.load_pem_private_key((tls / "key.pem").read_bytes(), None)
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"passphrase"),
+        )
+    )
+    files = form.format(tmp_path / "key.pem", tls / "cert.pem")
+    assert "key.pem: the private key is encrypted" in refused(
+        "--port", f"ssl:0:{files}"
+    )
+
+
 def test_keyThatIsNone(tls: Path, tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_bytes(b"")
     endpoint = f"ssl:0:privateKey={tmp_path}/key.pem:certKey={tls}/cert.pem"

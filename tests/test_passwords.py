@@ -437,7 +437,8 @@ def test_brokenLine(users: Path, hashes: dict[str, str], line: str) -> None:
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
-        ("", "No such file"),
+        ("", "--auth hashed: expected FILE[:remember="),
+        (":remember=1", "--auth hashed: expected FILE[:remember="),
         ("/nonexistent", "/nonexistent: No such file"),
         ("USERS:remember=soon", "remember=soon: expected seconds"),
         ("USERS:remember=-1", "remember=-1: expected seconds"),

@@ -34,6 +34,24 @@ def test_wrongPort(port: str) -> None:
     assert "--port" in refused("--port", port)
 
 
+@pytest.mark.parametrize(
+    ("port", "words"),
+    [
+        ("tcp:", "port : expected a number from 0 to 65535"),
+        ("tcp6:x", "port x: expected a number"),
+        ("tcp:port=1_0", "port 1_0: expected a number"),
+        ("haproxy:tcp:x:interface=::", "port x: expected a number"),
+        ("tcp:0:backlog=x", "backlog x: expected a number"),
+        ("tcp:0:1:2:3", "its arguments are wrong: "),
+        ("mtls:0", "'privateKey'; expected PORT:privateKey=FILE:"),
+    ],
+)
+def test_wrongEndpoint(port: str, words: str) -> None:
+    line = refused("--port", port)
+    assert words in line
+    assert "()" not in line
+
+
 def test_portInUse() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         line = refused("--port", str(taken.getsockname()[1]))

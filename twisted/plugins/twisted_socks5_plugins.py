@@ -137,7 +137,13 @@ class MutualTLSParser:
         @raise ValueError: An argument is wrong.
         """
         from twisted_socks5.mutualtls import endpointFromString
+        from twisted_socks5.service.plugins import checkArguments
 
+        expected = (
+            "PORT:privateKey=FILE:clientCA=FILE[:certKey=FILE]"
+            "[:clients=required|optional][:interface=ADDRESS][:backlog=N]"
+        )
+        checkArguments(endpointFromString, expected, list(args), kwargs)
         return endpointFromString(reactor, *args, **kwargs)
 
 
@@ -172,6 +178,8 @@ class HashedPasswordCheckerFactory:
         _, positional, keyword = parsePlugin(f"hashed:{argstring}")
         make = HashedPasswordChecker.fromText
         checkArguments(make, self.argStringFormat, positional, keyword)
+        if not positional[0]:
+            raise ValueError(f"expected {self.argStringFormat}")
         return make(reactor, *positional, **keyword)
 
 

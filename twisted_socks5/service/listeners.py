@@ -12,21 +12,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-from cryptography.x509 import load_pem_x509_certificate
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_socks5.addresses import addressOf
-
-_log = Logger(namespace="twisted_socks5")
+from twisted_socks5.service.certificates import checkCertificates
 
 _BACKLOG = 1024
 """
@@ -85,7 +81,6 @@ def listen(
     listeners: list[Listener] = []
     try:
         for description in descriptions:
-            warnOfCertificate(description)
             listeners.append(
                 Listener(description, _listen(reactor, description, factory))
             )
@@ -100,6 +95,8 @@ def _listen(
     reactor: Any, description: str, factory: IProtocolFactory
 ) -> IListeningPort:
     try:
+        checkCertificates(description)
+        _checkNumbers(description)
         endpoint = serverFromString(reactor, _withBacklog(description))
     except Exception as error:
         raise ValueError(f"--port {description}: {_tell(error)}") from None
@@ -112,6 +109,24 @@ def _listen(
         raise ValueError(f"--port {description}: {_tell(outcome[0].value)}")
     port: IListeningPort = outcome[0]
     return port
+
+
+def _checkNumbers(description: str) -> None:
+    """
+    Find a port that is none before Python tells of a literal.
+
+    @raise ValueError: There is one.
+    """
+    found = re.match(
+        r"(?:haproxy:)*(?:tcp6?|ssl|mtls):(?:([^:=]*)(?=:|$))?", description
+    )
+    if found is None:
+        return
+    numbers = [("port", found[1])] if found[1] is not None else []
+    numbers += re.findall(r"(?<!\\):(port|backlog)=([^:]*)", description)
+    for name, text in numbers:
+        if not text.isascii() or not text.isdecimal() or int(text) > 65535:
+            raise ValueError(f"{name} {text}: expected a number from 0 to 65535")
 
 
 def _withBacklog(description: str) -> str:
@@ -134,34 +149,12 @@ def _tell(error: BaseException | None) -> str:
         return f"{where}{error.strerror or error}"
     if isinstance(error, SSL.Error):
         return f"TLS key or certificate: {_reasons(error)}"
+    if isinstance(error, TypeError):
+        problem = re.sub(r"^\w+[(][)] ", "", str(error))
+        return f"its arguments are wrong: {problem}"
     return f"{error}" if str(error) else type(error).__name__
 
 
 def _reasons(error: SSL.Error) -> str:
     queue = error.args[0] if error.args else []
     return ", ".join(reason for _, _, reason in queue) or "not usable"
-
-
-def warnOfCertificate(description: str) -> None:
-    """
-    Warn of a certificate that has expired, or that is not valid yet.
-    """
-    now = datetime.now(UTC)
-    for path in re.findall(r":certKey=((?:\\.|[^:\\])+)", description):
-        try:
-            with open(re.sub(r"\\(.)", r"\1", path), "rb") as file:
-                certificate = load_pem_x509_certificate(file.read())
-        except (OSError, ValueError):
-            continue  # listening will tell
-        if now > certificate.not_valid_after_utc:
-            _log.warn(
-                "{path}: the certificate expired on {date:%Y-%m-%d}",
-                path=path,
-                date=certificate.not_valid_after_utc,
-            )
-        elif now < certificate.not_valid_before_utc:
-            _log.warn(
-                "{path}: the certificate is not valid before {date:%Y-%m-%d}",
-                path=path,
-                date=certificate.not_valid_before_utc,
-            )
