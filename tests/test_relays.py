@@ -84,7 +84,7 @@ def test_idleWhileBytesWait(
     """
     All that were taken are still delivered.
     """
-    server = startEach("--set", "timeout.idle=1")
+    server = startEach("--set", "timeout.idle=3")
     client, destination = tunnel(server, listener)
     writer, reader = (destination, client) if toClient else (client, destination)
     with client, destination:
