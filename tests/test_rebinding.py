@@ -249,6 +249,9 @@ def test_datagrams(server: Server, names: Names) -> None:
             assert public.recv(MOST) == name.encode()
         with Association(server) as other:
             other.send(b"no", ("three.test", port))
+            # Asked for after it, and so answered after it.
+            other.send(b"after it", ("two.test", port))
+            assert public.recv(MOST) == b"after it"
             other.assertServed(public)
         assertNobodyCame(public, denied)
         assert not [name for name, _ in names.asked if "denied" in name]
