@@ -69,6 +69,9 @@ def test_theLastOneCounts() -> None:
         "timeout.udp-idle=inf",
         "limit.binds-per-client=-1",
         "limit.binds-per-client=1.5",
+        "limit.binds-per-client=1_0",
+        "limit.binds-per-client=٣",
+        "timeout.bind=1_0",
         *(
             f"bind.ports={text}"
             for text in ["", "0", "-", "5-", "-5", "9-8", "1-65536", "a", "1-2-3", "٣"]
@@ -81,6 +84,7 @@ def test_theLastOneCounts() -> None:
                 "0.0.0.0",
                 "::",
                 "224.0.0.1",
+                "255.255.255.255",
                 "fe80::1%eth0",
                 "192.0.2.1,192.0.2.2",
                 "192.0.2.1,",

@@ -9,13 +9,15 @@ command line and the reference.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from secrets import randbelow
 from typing import Any
 
 import attrs
 
 from twisted_socks5.addresses import IPAddress
+
+_BROADCAST = IPv4Address("255.255.255.255")
 
 
 def _nonNegative(instance: object, field: attrs.Attribute[Any], value: float) -> None:
@@ -154,7 +156,12 @@ class PublicAddress:
                 ) from None
             if f"ipv{ip.version}" in found:
                 raise ValueError(f"expected one IPv{ip.version} address at most")
-            if ip.is_unspecified or ip.is_multicast or "%" in str(ip):
+            if (
+                ip.is_unspecified
+                or ip.is_multicast
+                or ip == _BROADCAST
+                or "%" in str(ip)
+            ):
                 raise ValueError(f"{ip} is no address that others could send to")
             found[f"ipv{ip.version}"] = ip
         return cls(**found)

@@ -92,6 +92,8 @@ def _read(kind: Any, text: str) -> Any:
     if hasattr(kind, "fromText"):
         return kind.fromText(text)
     try:
+        if not text.isascii() or "_" in text:  # Python's own way of writing numbers
+            raise ValueError
         return kind(text)
     except ValueError:
         expected = "a whole number" if kind is int else "a number of seconds"
