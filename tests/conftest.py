@@ -29,6 +29,15 @@ from tests.loopback import Place, openSockets
 TWIST = ("-m", "twisted", "--log-format=text", "socks5")
 
 
+def twistdIn(folder: object) -> Sequence[str]:
+    """
+    C{twistd socks5}, which goes to a folder of its own before it serves.
+    """
+    run = "from twisted.scripts.twistd import run; run()"
+    options = ("--nodaemon", "--pidfile=", f"--rundir={folder}")
+    return ("-c", run, *options, "socks5")
+
+
 class Server:
     """
     C{twistd socks5} in a process of its own.

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from tests.conftest import twistdIn
 from tests.conversation import GREET, connectTo, pattern, readAll, readExactly, sending
 from tests.test_listeners_started import dial, newKey, version1, write
 from tests.test_start import refused
@@ -444,6 +445,27 @@ def test_filesThatBreak(
     isServed(secure(server, folder, authority="kept"), listener)
     assert server.output().count("read again") == 1
     server.defects = 1
+
+
+def test_otherFolder(
+    start: Callable[..., Server],
+    folder: Path,
+    listener: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    Relative paths are from where the command line was given.
+    """
+    monkeypatch.chdir(folder)
+    (folder / "elsewhere").mkdir()
+    relative = endpoint(folder).replace(f"{folder}/", "")
+    command = twistdIn(folder / "elsewhere")
+    server = start("--port", relative, *CLIENTS, command=command, started="SOCKS5 at")
+    context = ssl.create_default_context(cafile=str(folder / "ours.pem"))
+    context.load_cert_chain(folder / "alice.pem", folder / "alice.key")
+    client = context.wrap_socket(dial(server, relative), server_hostname="localhost")
+    isServed(client, listener)
+    assert "stay" not in server.output()
 
 
 def encrypt(key: Path) -> None:

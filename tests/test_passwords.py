@@ -32,6 +32,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import implementer
 
+from tests.conftest import twistdIn
 from tests.conversation import readAll, readExactly
 from tests.test_start import refused
 from twisted_socks5.passwords import checker as checkerModule
@@ -443,7 +444,10 @@ def test_brokenLine(users: Path, hashes: dict[str, str], line: str) -> None:
         ("USERS:remember=soon", "remember=soon: expected seconds"),
         ("USERS:remember=-1", "remember=-1: expected seconds"),
         ("USERS:remember=inf", "remember=inf: expected seconds"),
-        ("USERS:threads=0", "threads=0: expected a number"),
+        ("USERS:remember=1_0", "remember=1_0: expected seconds"),
+        ("USERS:threads=0", "threads=0: expected a number from 1 to 256"),
+        ("USERS:threads=99999999999", "threads=99999999999: expected a number"),
+        ("USERS:threads=257", "threads=257: expected a number"),
         ("USERS:thread=1", "'thread'"),
         ("USERS:1", "not USERS, 1"),
     ],
@@ -506,6 +510,26 @@ def test_accountsOfARunningServer(
     assert logIn(server, b"alice", b"wonderland") == b"\x05\x02\x01\x00"
     for secret in ("song", "carol's", "wonderland", "$"):
         assert secret not in server.output()
+
+
+@pytest.mark.parametrize("kind", ["hashed", "file"])
+def test_otherFolder(
+    start: Callable[..., Server],
+    users: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    """
+    A relative path is from where the command line was given.
+    """
+    if kind == "file":
+        users.write_text("alice:wonderland\n")
+    monkeypatch.chdir(users.parent)
+    (users.parent / "elsewhere").mkdir()
+    command = twistdIn(users.parent / "elsewhere")
+    server = start("--auth", f"{kind}:users", command=command, started="SOCKS5 at")
+    assert logIn(server, b"alice", b"wonderland") == b"\x05\x02\x01\x00"
+    assert logIn(server, b"alice", b"builder") == b"\x05\x02\x01\x01"
 
 
 def test_fileThatBreaks(start: Callable[..., Server], users: Path) -> None:

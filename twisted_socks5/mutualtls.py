@@ -46,7 +46,8 @@ class CertificateFiles:
         @raise OSError: A file cannot be read.
         @raise ValueError: What is in it cannot be used.
         """
-        self._paths = (privateKey, certificate, clientCA)
+        # They are read again when a daemon is in another folder.
+        self._paths = tuple(map(os.path.abspath, (privateKey, certificate, clientCA)))
         self._isRequired = isRequired
         self._state = self._look()
         self._context = self._read()

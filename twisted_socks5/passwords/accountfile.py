@@ -65,7 +65,8 @@ def parseAccounts(content: bytes) -> Accounts:
 
 class AccountFile:
     """
-    A file of accounts that is read again when it has changed.
+    A file of accounts that is read again when it has changed, also by a process
+    that has changed its folder meanwhile, as a daemon does.
     """
 
     def __init__(self, path: str) -> None:
@@ -73,7 +74,7 @@ class AccountFile:
         @raise ValueError: It cannot be read, or a line is wrong; the text says
             which.
         """
-        self._path = path
+        self._path = path = os.path.abspath(path)
         try:
             self._state = _stateOf(path)
             self._accounts = self._read()

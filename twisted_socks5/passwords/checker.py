@@ -25,6 +25,7 @@ from twisted_socks5.passwords.hashes import isRight
 from twisted_socks5.passwords.threads import BoundedThreads
 
 _MOST_REMEMBERED = 4096
+_MOST_THREADS = 256
 
 
 @implementer(ICredentialsChecker)
@@ -65,13 +66,16 @@ class HashedPasswordChecker:
         @raise ValueError: One of them is wrong, or the file is.
         """
         try:
-            seconds = float(remember)
+            seconds = math.nan if "_" in remember else float(remember)
         except ValueError:
             seconds = math.nan
         if not 0 <= seconds < math.inf:
             raise ValueError(f"remember={remember}: expected seconds, 0 or more")
-        if not (threads.isascii() and threads.isdecimal() and int(threads) > 0):
-            raise ValueError(f"threads={threads}: expected a number, 1 or more")
+        isNumber = threads.isascii() and threads.isdecimal() and len(threads) < 10
+        if not (isNumber and 1 <= int(threads) <= _MOST_THREADS):
+            raise ValueError(
+                f"threads={threads}: expected a number from 1 to {_MOST_THREADS}"
+            )
         return cls(reactor, path, seconds, int(threads))
 
     def requestAvatarId(self, credentials: Any) -> Deferred[Any]:

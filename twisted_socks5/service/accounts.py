@@ -7,6 +7,7 @@ The checkers that C{--auth} names, made fit for use.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.cred.checkers import (
@@ -36,6 +37,8 @@ def prepareChecker(checker: ICredentialsChecker) -> ICredentialsChecker:
             raise ValueError(
                 f"--auth file:{checker.filename}: {error.strerror}"
             ) from None
+        # It is opened at each login, when a daemon is in another folder.
+        checker.filename = os.path.abspath(checker.filename)
     elif isinstance(checker, InMemoryUsernamePasswordDatabaseDontUse):
         _log.warn(
             "--auth memory: other users of this host can read its passwords in the "
