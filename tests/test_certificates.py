@@ -350,7 +350,7 @@ def test_certificateOfTheBalancer(start: Callable[..., Server], folder: Path) ->
     Where a PROXY header tells of clients, they have no certificates.
     """
     wrapped = f"haproxy:{endpoint(folder)}"
-    server = start("--port", wrapped, *CLIENTS)
+    server = start("--port", wrapped, "--port", endpoint(folder), *CLIENTS)
     context = ssl.create_default_context(cafile=str(folder / "ours.pem"))
     context.load_cert_chain(folder / "alice.pem", folder / "alice.key")
     with context.wrap_socket(
@@ -360,11 +360,18 @@ def test_certificateOfTheBalancer(start: Callable[..., Server], folder: Path) ->
         assert readAll(client) == b"\x05\xff"
 
 
-def test_noTLS(start: Callable[..., Server]) -> None:
-    server = start(*CLIENTS)
+def test_noTLS(start: Callable[..., Server], folder: Path) -> None:
+    server = start("--port", endpoint(folder), *CLIENTS)
     with server.connect() as client:
         client.sendall(GREET)
         assert readAll(client) == b"\x05\xff"
+
+
+def test_nobodyCouldGetIn(start: Callable[..., Server], folder: Path) -> None:
+    for ports in (["0"], ["0", f"haproxy:{endpoint(folder)}"]):
+        arguments = [word for port in ports for word in ("--port", port)]
+        assert "--port mtls:" in refused(*arguments, *CLIENTS)
+    start(*CLIENTS, "--auth", "memory:user:password")
 
 
 def test_otherMachinesNeedNoOpen(start: Callable[..., Server], folder: Path) -> None:

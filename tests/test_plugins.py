@@ -49,7 +49,8 @@ PLUGINS = """
         failureReply = b""
 
         def __init__(self, method, strength):
-            self.method, self.strength = int(method, 16), int(strength)
+            self.method = int(method, 16)
+            self.strength = strength if strength == "text" else int(strength)
 
         def isAvailable(self, exchange):
             return True
@@ -76,7 +77,8 @@ PLUGINS = """
 
     @implementer(ICommand)
     class Hello:
-        code = 0x81
+        def __init__(self, code):
+            self.code = code
 
         async def run(self, session, request):
             session.sendReply(0x42)
@@ -84,10 +86,10 @@ PLUGINS = """
 
     @implementer(IPlugin, ICommandFactory)
     class HelloFactory:
-        name, help, argumentHelp = "hello", "Says hello.", ""
+        name, help, argumentHelp = "hello", "Says hello.", "[code=N]"
 
-        def generate(self, reactor):
-            return Hello()
+        def generate(self, reactor, *, code="129"):
+            return Hello(int(code) if code.isdecimal() else code)
 
 
     @implementer(IPlugin, IPolicyFactory)
@@ -212,7 +214,7 @@ def test_command(start: Callable[..., Server], plugins: Path) -> None:
         (("--authenticator", "knock:80:method=81"), "'method'"),
         (("--authenticator", "knock:80:strength=much"), "much"),
         (("--command", "hallo"), "hallo: no such plugin; there is hello"),
-        (("--command", "hello:you"), "expected no arguments, not you"),
+        (("--command", "hello:you"), "expected [code=N], not you"),
         (("--policy", "twin"), "several plugins have this name: twisted.plugins.of_"),
         (("--policy", "nothing"), "nothing made what is none"),
         (("--policy", "ZeroDivisionError"), "ZeroDivisionError: by nothing"),
@@ -234,6 +236,51 @@ def test_refused(plugins: Path, arguments: tuple[str, str], words: str) -> None:
 def test_noOctet(plugins: Path) -> None:
     line = refused("--port", "0", "--authenticator", "knock:ff")
     assert "Knock.method is 0xff" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--authenticator", "knock:80:strength=text"), "Knock.strength is 'text', no"),
+        (("--command", "hello:code=300"), "Hello.code is 0x12c, no octet from 00 to"),
+        (("--command", "hello:code=x"), "Hello.code is 'x', no octet from 00 to FF"),
+    ],
+)
+def test_wrongField(plugins: Path, arguments: tuple[str, str], words: str) -> None:
+    assert words in refused("--port", "0", *arguments)
+
+
+@pytest.fixture
+def nameless(plugins: Path) -> str:
+    """
+    One more factory, which has not all that it must have.
+    """
+    (plugins / "of_somebody.py").write_text(
+        "from twisted.plugins.of_a_test import IPolicyFactory, IPlugin, implementer\n"
+        "@implementer(IPlugin, IPolicyFactory)\n"
+        "class Nameless:\n"
+        "    help = ''\n"
+        "nameless = Nameless()\n"
+    )
+    return "twisted.plugins.of_somebody.Nameless has no "
+
+
+def test_namelessFactory(start: Callable[..., Server], nameless: str) -> None:
+    """
+    It is told of to who misses something, and is in nobody's way.
+    """
+    start("--policy", "guard")
+    line = refused("--port", "0", "--policy", "missing")
+    assert "--policy missing: no such plugin; there is " in line
+    assert nameless in line
+    told = subprocess.run(
+        [sys.executable, "-m", "twisted", "socks5", "--help-policy"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"\n{nameless}" in told.stdout
+    assert "\nguard:[local=elsewhere]\n" in told.stdout
 
 
 def test_noneIsOpen(plugins: Path) -> None:
@@ -264,7 +311,7 @@ def test_help(plugins: Path, kind: str) -> None:
     assert {
         "authenticator": "\nknock:METHOD[:strength=N]\n    Asks to knock.\n",
         "policy": "\nguard:[local=elsewhere]\n",
-        "command": "\nhello\n    Says hello.\n",
+        "command": "\nhello:[code=N]\n    Says hello.\n",
     }[kind] in told.stdout
 
 

@@ -105,22 +105,25 @@ class SOCKS5ServerFactory(ServerFactory):
         @param accessLog: Is told of each session when it has ended.
         @param throttling: What failed logins lead to.
         @raise ValueError: There are no authenticators, or one's method is no
-            octet from 00 to FE.
+            octet from 00 to FE, or its strength no number; or a command's code is no
+            octet.
         """
         self.reactor = reactor
         self.timeouts = timeouts or Timeouts()
+        authenticators = list(authenticators)
+        if not authenticators:
+            raise ValueError("a server needs an authenticator to let clients in by")
+        for authenticator in authenticators:
+            verifyObject(IAuthenticator, authenticator)
+            _checkOctet(authenticator, "method", 0xFE)
+            if not isinstance(authenticator.strength, int | float):
+                raise ValueError(
+                    f"{type(authenticator).__name__}.strength is "
+                    f"{authenticator.strength!r}, no number"
+                )
         self.authenticators = sorted(
             authenticators, key=lambda one: one.strength, reverse=True
         )
-        if not self.authenticators:
-            raise ValueError("a server needs an authenticator to let clients in by")
-        for authenticator in self.authenticators:
-            verifyObject(IAuthenticator, authenticator)
-            if not 0x00 <= authenticator.method <= 0xFE:
-                raise ValueError(
-                    f"{type(authenticator).__name__}.method is "
-                    f"{authenticator.method:#x}, no octet from 00 to FE"
-                )
         limits = limits or Limits()
         if commands is None:
             commands = [
@@ -128,7 +131,8 @@ class SOCKS5ServerFactory(ServerFactory):
                 Bind(reactor, self.timeouts, limits, bind),
                 Associate(reactor, self.timeouts, udp),
             ]
-        self.commands = {command.code: command for command in commands}
+        self.commands: dict[int, ICommand] = {}
+        self.addCommands(commands)
         self.route = route or DirectRoute(
             reactor, NameResolver(reactor), self.timeouts, bind=bind, udp=udp
         )
@@ -163,6 +167,16 @@ class SOCKS5ServerFactory(ServerFactory):
                 await deferLater(self.reactor, 0)
         await DeferredList(revising)
 
+    def addCommands(self, commands: Iterable[ICommand]) -> None:
+        """
+        Have clients ask for these too.
+
+        @raise ValueError: A command's code is no octet.
+        """
+        for command in commands:
+            _checkOctet(command, "code", 0xFF)
+            self.commands[command.code] = command
+
     def sessionEnded(self, session: Session) -> None:
         """
         A session is over, and nothing of it is left open.
@@ -175,3 +189,15 @@ class SOCKS5ServerFactory(ServerFactory):
                 logDefect(session, "logout", Failure(), withText=False)
         if self.accessLog is not None:
             self.accessLog.sessionEnded(session)
+
+
+def _checkOctet(plugin: object, field: str, most: int) -> None:
+    """
+    @raise ValueError: What a plugin says is no octet, or above the most.
+    """
+    value = getattr(plugin, field)
+    if not isinstance(value, int) or not 0 <= value <= most:
+        shown = hex(value) if isinstance(value, int) else repr(value)
+        raise ValueError(
+            f"{type(plugin).__name__}.{field} is {shown}, no octet from 00 to {most:X}"
+        )

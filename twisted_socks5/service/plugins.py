@@ -21,6 +21,7 @@ from twisted.plugin import IPlugin
 from twisted.python.modules import getModule
 from zope.interface import Interface
 from zope.interface.exceptions import Invalid
+from zope.interface.interface import Method
 from zope.interface.verify import verifyObject
 
 from twisted_socks5.interfaces import (
@@ -54,23 +55,56 @@ class PluginKind:
     product: type[Interface]
     nameField: str = "name"
 
+    def factories(self, plugins: Plugins) -> dict[str, list[Any]]:
+        """
+        Those that can be asked for, by their names.
+        """
+        named: dict[str, list[Any]] = {}
+        for factory in plugins.providing(self.factory):
+            if not self._isLacking(factory):
+                name = str(getattr(factory, self.nameField))
+                named.setdefault(name, []).append(factory)
+        return named
+
+    def lacking(self, plugins: Plugins) -> list[str]:
+        """
+        What is wrong with factories that cannot be asked for.
+        """
+        return [
+            f"{type(factory).__module__}.{type(factory).__name__} has no "
+            f"{' and no '.join(self._isLacking(factory))}"
+            for factory in plugins.providing(self.factory)
+            if self._isLacking(factory)
+        ]
+
+    def _isLacking(self, factory: object) -> list[str]:
+        """
+        The fields that it should have, and has not.
+        """
+        return [
+            field
+            for field, what in self.factory.namesAndDescriptions(all=True)
+            if not isinstance(what, Method) and not hasattr(factory, field)
+        ]
+
     def named(self, plugins: Plugins, name: str) -> Any:
         """
         The one factory that has a name.
 
         @raise ValueError: There is none, or there are several.
         """
-        factories = plugins.providing(self.factory)
-        names = [str(getattr(factory, self.nameField)) for factory in factories]
-        found = [one for one, its in zip(factories, names, strict=True) if its == name]
+        factories = self.factories(plugins)
+        found = factories.get(name, [])
         if len(found) == 1:
             return found[0]
         if found:
             modules = ", ".join(type(factory).__module__ for factory in found)
             raise ValueError(f"several plugins have this name: {modules}")
         problem = "no such plugin"
-        if names:
-            problem += f"; there is {', '.join(sorted(names))}"
+        if factories:
+            problem += f"; there is {', '.join(sorted(factories))}"
+        for lacking in self.lacking(plugins):
+            problem += f"; {lacking}"
         for module, why in plugins.broken.items():
             problem += f"; {module} cannot be imported: {why}"
         raise ValueError(problem)
@@ -142,12 +176,15 @@ def showPlugins(kind: PluginKind) -> None:
     """
     print(f"Usage: {kind.option} NAME[:ARGUMENT:KEY=VALUE...]\n")
     plugins = findPlugins()
-    factories = plugins.providing(kind.factory)
-    for factory in sorted(factories, key=lambda one: one.name):
-        usage = f"{factory.name}:{factory.argumentHelp}".rstrip(":")
-        print(f"{usage}\n    {factory.help}\n")
-    if not factories:
+    named = kind.factories(plugins)
+    for name in sorted(named):
+        for factory in named[name]:
+            usage = f"{name}:{factory.argumentHelp}".rstrip(":")
+            print(f"{usage}\n    {factory.help}\n")
+    if not named:
         print("There are none.\n")
+    for lacking in kind.lacking(plugins):
+        print(f"{lacking}\n")
     for module, problem in plugins.broken.items():
         print(f"{module} cannot be imported: {problem}\n")
 

@@ -20,6 +20,7 @@ from twisted_socks5.authenticators import (
     NoAuthentication,
     UsernamePasswordAuthenticator,
 )
+from twisted_socks5.authenticators.certificate import CertificateAuthenticator
 from twisted_socks5.interfaces import IAuthenticator
 from twisted_socks5.observe.access import JSONAccessLog, TextAccessLog
 from twisted_socks5.policy.rulesfile import loadRules
@@ -45,6 +46,10 @@ _ACCESS_LOGS: dict[str, type[TextAccessLog] | None] = {
     "json": JSONAccessLog,
     "off": None,
 }
+
+# Endpoints of ours and Twisted's that no client shows a certificate to; behind
+# haproxy: it would be the balancer's.  Nothing is known of those of others.
+_WITHOUT_CERTIFICATES = {"tcp", "tcp6", "unix", "ssl", "systemd", "haproxy"}
 
 _RELAYS: dict[str, type[AutomaticRelay] | type[PortableRelay]] = {
     "auto": AutomaticRelay,
@@ -144,8 +149,9 @@ def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
         throttling=settings.throttle,
         accessLog=None if accessLog is None else accessLog(),
     )
-    factory.commands |= {command.code: command for command in commands}
+    factory.addCommands(commands)
     descriptions = [describe(port, options["interface"]) for port in options["port"]]
+    _refuseToLetNobodyIn(authenticators, descriptions)
     listeners = listen(reactor, descriptions, factory)
     if any(isinstance(one, NoAuthentication) for one in authenticators):
         _refuseToBeOpen(listeners, options)
@@ -174,6 +180,18 @@ def _authenticators(
     if checkers:
         authenticators.append(UsernamePasswordAuthenticator.withCheckers(*checkers))
     return authenticators or [NoAuthentication()]
+
+
+def _refuseToLetNobodyIn(
+    authenticators: Sequence[IAuthenticator], descriptions: Sequence[str]
+) -> None:
+    if all(isinstance(one, CertificateAuthenticator) for one in authenticators):
+        kinds = {description.partition(":")[0] for description in descriptions}
+        if kinds <= _WITHOUT_CERTIFICATES:
+            raise ValueError(
+                "--authenticator certificate: nobody could get in; certificates of "
+                "clients are seen by a listener --port mtls: only"
+            )
 
 
 def _refuseToBeOpen(listeners: Sequence[Listener], options: SOCKS5Options) -> None:
