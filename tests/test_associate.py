@@ -39,7 +39,7 @@ from tests.conversation import (
     reset,
 )
 from tests.dnsserver import DNSServer
-from tests.test_resolver import inReactor
+from tests.loopback import inReactor
 
 if TYPE_CHECKING:
     from tests.conftest import Server

@@ -135,6 +135,7 @@ class Relay:
             300.0,
             **options,
         )
+        # The port has what the association uses of a transport, and no more.
         self.association.makeConnection(self.port)  # type: ignore[arg-type]
 
     def becameIdle(self) -> None:

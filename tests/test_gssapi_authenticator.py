@@ -21,8 +21,8 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.kdc import Realm
+from tests.loopback import inReactor
 from tests.rfc1961 import CONTEXT, LEVEL, frame, gssapi, initiator
-from tests.test_resolver import inReactor
 from twisted_socks5.addresses import Address
 from twisted_socks5.authenticators.gssapi import GSSAPIAuthenticator
 from twisted_socks5.errors import AuthenticationFailed, StreamEnded

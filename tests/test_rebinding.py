@@ -29,7 +29,7 @@ from twisted.names import dns
 from tests.association import MOST, Association, datagramSocket
 from tests.conversation import GREET, failure, readAll, readExactly, readReply, request
 from tests.dnsserver import DNSServer
-from tests.test_resolver import inReactor
+from tests.loopback import inReactor
 
 if TYPE_CHECKING:
     from tests.conftest import Server

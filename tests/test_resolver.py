@@ -12,13 +12,13 @@ import gc
 import os
 import resource
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import pytest
-from pytest_twisted import blockon, ensureDeferred
+from pytest_twisted import blockon
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
@@ -27,23 +27,13 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.dnsserver import SILENCE, DNSServer
+from tests.loopback import inReactor
 from twisted_socks5.addresses import IPAddress
 from twisted_socks5.errors import GeneralFailure, NameNotFound, TimedOut
 from twisted_socks5.interfaces import IResolver
 from twisted_socks5.routes.resolver import NameResolver
 
 MakeResolver = Callable[..., NameResolver]
-Arguments = ParamSpec("Arguments")
-
-
-def inReactor(
-    test: Callable[Arguments, Coroutine[Deferred[Any], Any, None]],
-) -> Callable[Arguments, None]:
-    """
-    Wait for a test as pytest-twisted does, with its types.
-    """
-    waited: Callable[Arguments, None] = ensureDeferred(test)
-    return waited
 
 
 def ips(*texts: str) -> list[IPAddress]:

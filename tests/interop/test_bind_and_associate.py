@@ -152,6 +152,7 @@ def ftp(tmp_path: Path) -> Iterator[int]:
     folder.mkdir()
     (folder / "file").write_bytes(FILE)
 
+    # pyftpdlib has no types.
     class Session(FTPHandler):  # type: ignore[misc]
         authorizer = DummyAuthorizer()
         # No passive ones: they need no BIND.
