@@ -230,9 +230,11 @@ class PortableTunnel:
         if other.isLost:
             self.deadlines.stop()
             self._ended(self._reason)
+        elif self._isClosing:
+            pass  # the other side is getting what waits for it
         elif wasReset:
             other.transport.abortConnection()
-        elif not self._isClosing:
+        else:
             self._close()
 
     def _close(self) -> None:
