@@ -53,9 +53,10 @@ from twisted_socks5.policy.coverage import covered
 from twisted_socks5.policy.destinations import Destinations
 from twisted_socks5.policy.egress import AsListener, FromAddress, FromNetwork
 from twisted_socks5.policy.networks import Networks
-from twisted_socks5.policy.rulesfile import RulesFileError, loadRules, parseRules
+from twisted_socks5.policy.rulesfile import loadRules, parseRules
 from twisted_socks5.service.explain import explain, parse, secondsOf
 from twisted_socks5.service.rules import policyOf
+from twisted_socks5.tomltable import TOMLFileError
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -287,7 +288,7 @@ def test_egress(text: str, egress: object) -> None:
 )
 def test_refused(text: str, line: int, words: str) -> None:
     for each in (text, text.replace("\n", "\r\n")):
-        with pytest.raises(RulesFileError) as error:
+        with pytest.raises(TOMLFileError) as error:
             parseRules(each, "/etc/rules.toml")
         message = str(error.value)
         assert message.startswith(f"/etc/rules.toml:{line}: "), message
@@ -306,16 +307,16 @@ def test_linesOfStrangeText() -> None:
         "user = ['a]', \"\"\"b\n[[rule]]\n\"\"\", '''c\n''']\n"
         "\n  [[ rule ]]\n'action' = 'deny'\n\"port\" = [1, [], 2]\n"
     )
-    with pytest.raises(RulesFileError, match=r"^x:12: port: expected a number"):
+    with pytest.raises(TOMLFileError, match=r"^x:12: port: expected a number"):
         parseRules(text, "x")
 
 
 def test_files(tmp_path: Path) -> None:
     path = tmp_path / "rules.toml"
-    with pytest.raises(RulesFileError, match="No such file"):
+    with pytest.raises(TOMLFileError, match="No such file"):
         loadRules(str(path))
     path.write_bytes(b"# fine\n# \xff\n")
-    with pytest.raises(RulesFileError, match="rules.toml:2: expected UTF-8"):
+    with pytest.raises(TOMLFileError, match="rules.toml:2: expected UTF-8"):
         loadRules(str(path))
     path.write_text(ALLOW)
     assert len(loadRules(str(path)).ruleset.rules) == 1
@@ -344,7 +345,7 @@ def test_covered(earlier: str, later: str) -> None:
     text = f"{DENY}{earlier}\n{{}}{ALLOW}{later}\n"
     other = DENY + "user = 'mallory'\nport = 7\ntime = '00:00-01:00'\n"
     for between in ("", other):
-        with pytest.raises(RulesFileError, match="never matches: rule 1 in line 1 "):
+        with pytest.raises(TOMLFileError, match="never matches: rule 1 in line 1 "):
             parseRules(text.format(between))
     turned = f"{DENY}{later}\n{ALLOW}{earlier}\n"
     if earlier != later:

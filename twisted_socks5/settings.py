@@ -54,6 +54,7 @@ class Timeouts:
         and the other is silent.
     @ivar writeStall: For a side that takes nothing of what waits for it.
     @ivar udpIdle: For a UDP association in which nothing moves.
+    @ivar grace: For sessions to finish by themselves when the server stops.
     """
 
     handshake: float = attrs.field(default=30.0, validator=_positive)
@@ -65,6 +66,7 @@ class Timeouts:
     halfClosed: float = attrs.field(default=300.0, validator=_positive)
     writeStall: float = attrs.field(default=300.0, validator=_positive)
     udpIdle: float = attrs.field(default=300.0, validator=_positive)
+    grace: float = attrs.field(default=30.0, validator=_nonNegative)
 
 
 @attrs.frozen

@@ -9,12 +9,9 @@ nothing is allowed because of a slip.
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Callable
-from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from itertools import chain
-from typing import Any, NoReturn, TypeVar
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import attrs
@@ -34,7 +31,7 @@ from twisted_socks5.policy.destinations import Destinations, parseNetwork, parse
 from twisted_socks5.policy.egress import Egress, FromAddress, parseEgress
 from twisted_socks5.policy.networks import Networks
 from twisted_socks5.policy.rules import Rule, Ruleset
-from twisted_socks5.policy.tomllines import TOMLLines
+from twisted_socks5.tomltable import Table, TOMLFile, TOMLFileError
 
 _Value = TypeVar("_Value")
 
@@ -43,17 +40,13 @@ _RULE_KEYS = (
     *("method", "time", "weekday", "reply", "route", "bind", "tag", "comment"),
 )
 _ROUTE_KEYS = ("bind", "first")
-_TOP_KEYS = ("timezone", "route", "rule")
+RULES_KEYS = ("timezone", "route", "rule")
+"""
+What a file of rules has at its top.
+"""
 
 _TEXTS = "a text or a list of texts"
 _NUMBERS = "a number or a text, or a list of them"
-
-
-class RulesFileError(ValueError):
-    """
-    A file of rules is not as expected.  Its text is one line, with the file, the
-    line, and what was expected.
-    """
 
 
 @attrs.frozen
@@ -88,17 +81,9 @@ def loadRules(path: str) -> RulesFile:
     """
     Read a file.
 
-    @raise RulesFileError: It cannot be read, or is not as expected.
+    @raise TOMLFileError: It cannot be read, or is not as expected.
     """
-    try:
-        with open(path, "rb") as file:
-            text = file.read().decode("utf-8")
-    except OSError as error:
-        raise RulesFileError(f"{path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise RulesFileError(f"{path}:{line}: expected UTF-8") from None
-    return parseRules(text, path)
+    return _readFile(TOMLFile.load(path))
 
 
 def parseRules(text: str, path: str = "rules") -> RulesFile:
@@ -106,153 +91,75 @@ def parseRules(text: str, path: str = "rules") -> RulesFile:
     Read the text of a file.
 
     @param path: What to call it in errors.
-    @raise RulesFileError: It is not as expected.
+    @raise TOMLFileError: It is not as expected.
     """
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        found = re.fullmatch(
-            r"(.*) \(at (?:line (\d+), .*|end of document)\)", str(error)
+    return _readFile(TOMLFile.parse(text, path))
+
+
+def _readFile(file: TOMLFile) -> RulesFile:
+    top = file.top(RULES_KEYS)
+    top.checkKeys()
+    return readRules(top)
+
+
+def readRules(top: Table) -> RulesFile:
+    """
+    Read the rules of a file, which may have other things in it too.
+
+    @param top: The top of the file.
+    @raise TOMLFileError: They are not as expected.
+    """
+    routes = _readRoutes(top)
+    tables = top.content.get("rule")
+    if not isinstance(tables, list) or not tables:
+        top.fail("rule", "expected at least one [[rule]]")
+    rules = []
+    for index, content in enumerate(tables):
+        if not isinstance(content, dict):
+            top.fail("rule", "expected tables, each with [[rule]] above it")
+        rules.append(
+            _readRule(Table(top.file, "rule", index, content, _RULE_KEYS), routes)
         )
-        what, line = found.groups() if found else (str(error), None)
-        raise RulesFileError(
-            f"{path}:{line or text.count(chr(10)) + 1}: no TOML: {what}"
-        ) from None
-    except RecursionError:
-        raise RulesFileError(f"{path}:1: no TOML that is known: too deep") from None
-    return _File(path, TOMLLines(text.replace("\r\n", "\n"))).read(content)
+    for rule, earlier in covered(rules):
+        raise TOMLFileError(
+            f"{top.file.path}:{rule.line}: rule {rule.number} ({rule.text}) never "
+            f"matches: rule {earlier.number} in line {earlier.line} "
+            f"({earlier.text}) does already; expected it before that one, or not at all"
+        )
+    return RulesFile(Ruleset(rules), routes, top.one("timezone", "a text", _timezone))
 
 
-@attrs.frozen
-class _File:
-    path: str
-    lines: TOMLLines
-
-    def read(self, content: dict[str, Any]) -> RulesFile:
-        top = _Table(self, "", 0, content)
-        top.checkKeys(_TOP_KEYS)
-        routes = self._routes(top)
-        tables = content.get("rule")
-        if not isinstance(tables, list) or not tables:
-            top.fail("rule", "expected at least one [[rule]]")
-        rules = []
-        for index, table in enumerate(tables):
-            if not isinstance(table, dict):
-                top.fail("rule", "expected tables, each with [[rule]] above it")
-            rules.append(_readRule(_Table(self, "rule", index, table), routes))
-        for rule, earlier in covered(rules):
-            raise RulesFileError(
-                f"{self.path}:{rule.line}: rule {rule.number} ({rule.text}) never "
-                f"matches: rule {earlier.number} in line {earlier.line} "
-                f"({earlier.text}) does already; expected it before that one, or not at all"
+def _readRoutes(top: Table) -> dict[str, RouteSettings]:
+    tables = top.content.get("route", {})
+    if not isinstance(tables, dict):
+        top.fail("route", "expected tables with names, [route.NAME]")
+    routes = {}
+    for name, content in tables.items():
+        if not isinstance(content, dict):
+            Table(top.file, "route", 0, tables, ()).fail(
+                name, "expected tables with names, [route.NAME]"
             )
-        return RulesFile(
-            Ruleset(rules), routes, top.one("timezone", "a text", _timezone)
-        )
-
-    def _routes(self, top: _Table) -> dict[str, RouteSettings]:
-        tables = top.content.get("route", {})
-        if not isinstance(tables, dict):
-            top.fail("route", "expected tables with names, [route.NAME]")
-        routes = {}
-        for name, content in tables.items():
-            if not isinstance(content, dict):
-                _Table(self, "route", 0, tables).fail(
-                    name, "expected tables with names, [route.NAME]"
+        table = Table(top.file, f"route.{name}", 0, content, _ROUTE_KEYS)
+        table.checkKeys()
+        egress = table.one("bind", "a text", parseEgress)
+        first = table.several("first", _TEXTS, _name) or ()
+        if (egress is None) is (not first):
+            table.fail("", "expected either bind or first")
+        routes[name] = RouteSettings(egress, first)
+    for name, route in routes.items():
+        table = Table(top.file, f"route.{name}", 0, tables[name], _ROUTE_KEYS)
+        for place, other in enumerate(route.first):
+            if other not in routes or not isinstance(routes[other].egress, FromAddress):
+                table.fail(
+                    "first",
+                    f"{other}: expected the name of a route that binds an address",
+                    place,
                 )
-            table = _Table(self, f"route.{name}", 0, content)
-            table.checkKeys(_ROUTE_KEYS)
-            egress = table.one("bind", "a text", parseEgress)
-            first = table.several("first", _TEXTS, _name) or ()
-            if (egress is None) is (not first):
-                table.fail("", "expected either bind or first")
-            routes[name] = RouteSettings(egress, first)
-        for name, route in routes.items():
-            table = _Table(self, f"route.{name}", 0, tables[name])
-            for place, other in enumerate(route.first):
-                if other not in routes or not isinstance(
-                    routes[other].egress, FromAddress
-                ):
-                    table.fail(
-                        "first",
-                        f"{other}: expected the name of a route that binds an address",
-                        place,
-                    )
-        return routes
+    return routes
 
 
-@attrs.frozen
-class _Table:
-    """
-    A table of the file, whose values are read with errors that tell where.
-    """
-
-    file: _File
-    name: str
-    index: int
-    content: dict[str, Any]
-
-    def fail(self, key: str, problem: object, item: int = -1) -> NoReturn:
-        line = self.file.lines.of(self.name, self.index, key, item)
-        label = f"{key}: " if key in _RULE_KEYS + _ROUTE_KEYS + ("timezone",) else ""
-        raise RulesFileError(f"{self.file.path}:{line}: {label}{_onOneLine(problem)}")
-
-    def checkKeys(self, known: tuple[str, ...]) -> None:
-        for key in self.content:
-            if key not in known:
-                close = get_close_matches(key, known, 1)
-                hint = f"did you mean {close[0]}? " if close else ""
-                self.fail(
-                    key, f"unknown key {key!r}: {hint}expected {', '.join(known)}"
-                )
-
-    def one(
-        self, key: str, expected: str, read: Callable[[Any], _Value]
-    ) -> _Value | None:
-        """
-        A value of which there is one.
-        """
-        if key not in self.content:
-            return None
-        value = self.content[key]
-        isNumber = expected.startswith("a number")
-        if not isinstance(value, int if isNumber else str) or isinstance(value, bool):
-            self.fail(key, f"expected {expected}, not {value!r}")
-        try:
-            return read(value)
-        except ValueError as error:
-            self.fail(key, error)
-
-    def several(
-        self, key: str, expected: str, read: Callable[[Any], _Value]
-    ) -> tuple[_Value, ...] | None:
-        """
-        A value, or a list of them.
-        """
-        if key not in self.content:
-            return None
-        content = self.content[key]
-        values = content if isinstance(content, list) else [content]
-        if not values:
-            self.fail(key, "the list is empty; expected something, or no such key")
-        found: dict[_Value, None] = {}
-        for place, value in enumerate(values):
-            item = place if isinstance(content, list) else -1
-            mayBeNumber = expected.startswith("a number") and isinstance(value, int)
-            if not (isinstance(value, str) or mayBeNumber) or isinstance(value, bool):
-                self.fail(key, f"expected {expected}, not {value!r}", item)
-            try:
-                one = read(value)
-            except ValueError as error:
-                self.fail(key, error, item)
-            if one in found:
-                self.fail(key, f"{value} is there twice; expected it once", item)
-            found[one] = None
-        return tuple(found)
-
-
-def _readRule(table: _Table, routes: dict[str, RouteSettings]) -> Rule:
-    table.checkKeys(_RULE_KEYS)
+def _readRule(table: Table, routes: dict[str, RouteSettings]) -> Rule:
+    table.checkKeys()
     allows = table.one("action", "a text", _action)
     if allows is None:
         table.fail("", "a rule without action; expected action = 'allow' or 'deny'")
@@ -294,11 +201,11 @@ def _readRule(table: _Table, routes: dict[str, RouteSettings]) -> Rule:
         egress,
         table.several("tag", _TEXTS, _word) or (),
         table.one("comment", "a text", _comment) or "",
-        table.file.lines.of("rule", table.index),
+        table.line,
     )
 
 
-def _readConditions(table: _Table) -> Conditions:
+def _readConditions(table: Table) -> Conditions:
     clients = table.several("from", _TEXTS, _client)
     listeners = table.several("listener", _NUMBERS, _listener)
     ports = table.several("port", _NUMBERS, _portRange)
@@ -458,9 +365,3 @@ def _weekdays(text: str) -> tuple[int, ...]:
     start = WEEKDAYS.index(first)
     count = (WEEKDAYS.index(last) - start) % 7 + 1 if dash else 1
     return tuple((start + day) % 7 for day in range(count))
-
-
-def _onOneLine(problem: object) -> str:
-    return "".join(
-        each if each.isprintable() else repr(each)[1:-1] for each in str(problem)
-    )
