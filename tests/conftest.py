@@ -57,7 +57,7 @@ class Server:
         self.log = log
         with open(log, "wb") as output:
             self.process = subprocess.Popen(
-                [*command, "--port", "0", *arguments],
+                [*command, "--port", "0", "--set", "timeout.grace=0", *arguments],
                 stdout=output,
                 stderr=output,
             )

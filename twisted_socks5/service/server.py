@@ -10,10 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.application.service import IService, MultiService, Service
+from twisted.application.service import IService, MultiService
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    TimeoutError,
+    maybeDeferred,
+)
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twisted_socks5.addresses import addressOf
 from twisted_socks5.authenticators import (
@@ -26,6 +33,7 @@ from twisted_socks5.observe.access import JSONAccessLog, TextAccessLog
 from twisted_socks5.policy.rulesfile import loadRules
 from twisted_socks5.relay import AutomaticRelay, PortableRelay
 from twisted_socks5.server.factory import SOCKS5ServerFactory
+from twisted_socks5.server.session import State
 from twisted_socks5.service.accounts import prepareChecker
 from twisted_socks5.service.listeners import Listener, describe, listen
 from twisted_socks5.service.options import SOCKS5Options, fail
@@ -38,6 +46,7 @@ from twisted_socks5.service.plugins import (
     makePlugin,
 )
 from twisted_socks5.service.rules import RulesReload, policyOf
+from twisted_socks5.service.stopping import StopSignals
 
 _log = Logger(namespace="twisted_socks5")
 
@@ -57,29 +66,39 @@ _RELAYS: dict[str, type[AutomaticRelay] | type[PortableRelay]] = {
 }
 
 
+_STOPS = "the server stops"
+
 _PATIENCE = 1.0
 """
-How long, in seconds, the sessions may take to end when the server stops: those
-that are told something linger until the client has read it.
+How long, in seconds, the sessions that are cut may take to end when the server
+stops: those that are told something linger until the client has read it.
 """
 
+_IN_HANDSHAKE = {State.GREETING, State.AUTHENTICATING, State.REQUESTING}
 
-class SOCKS5Service(Service):
+
+class SOCKS5Service(MultiService):
     """
-    A server that listens already.
+    A server that listens already, with the services that it needs, which stop
+    when its sessions are over.
     """
 
     def __init__(
         self, factory: SOCKS5ServerFactory, listeners: Sequence[Listener]
     ) -> None:
+        MultiService.__init__(self)
         self.factory = factory
         self.listeners = listeners
+        self._signals = StopSignals(factory.reactor, self.hurry)
+        self._isHurried = False
+        self._finishing: Deferred[None] | None = None
 
     def startService(self) -> None:
         """
         Say where clients can connect.
         """
-        Service.startService(self)
+        MultiService.startService(self)
+        self.factory.reactor.callWhenRunning(self._signals.take)
         for listener in self.listeners:
             _log.info(
                 "SOCKS5 at {address} ({endpoint})",
@@ -89,19 +108,54 @@ class SOCKS5Service(Service):
 
     def stopService(self) -> Deferred[Any]:
         """
-        Stop listening, and end all sessions.
+        Stop listening, and end all sessions: those that have asked for nothing yet
+        at once, the others when they have finished by themselves, or after the
+        grace time (C{timeout.grace}).
 
         @return: Fires when nothing listens any more, and the sessions are over.
         """
-        Service.stopService(self)
-        stopping = [
+        self._signals.isStopping = True
+        stopping: list[Deferred[Any]] = [
             maybeDeferred(listener.port.stopListening) for listener in self.listeners
         ]
-        for session in self.factory.registry:
-            session.cut("the server stops")
-        ended = self.factory.registry.whenEmpty()
-        ended.addTimeout(_PATIENCE, self.factory.reactor).addErrback(lambda _: None)
-        return DeferredList([*stopping, ended])
+        stopping.append(Deferred.fromCoroutine(self._drain()))
+        return DeferredList(stopping).addCallback(lambda _: self._stopOthers())
+
+    def hurry(self) -> None:
+        """
+        Give sessions no time to finish, neither now nor when the server stops.
+        """
+        self._isHurried = True
+        if self._finishing is not None:
+            self._finishing.cancel()
+
+    async def _drain(self) -> None:
+        registry, reactor = self.factory.registry, self.factory.reactor
+        grace = 0 if self._isHurried else self.factory.timeouts.grace
+        served = [one for one in registry if one.state not in _IN_HANDSHAKE]
+        for session in registry:
+            if session.state in _IN_HANDSHAKE:
+                session.cut(_STOPS)
+        if grace and served:
+            _log.info(
+                "{count} sessions have {grace:g} s to finish",
+                count=len(served),
+                grace=grace,
+            )
+            self._finishing = registry.whenEmpty()
+            await self._finishing.addTimeout(grace, reactor).addErrback(_givenUp)
+        for session in registry:
+            session.cut(_STOPS)
+        await registry.whenEmpty().addTimeout(_PATIENCE, reactor).addErrback(_givenUp)
+
+    def _stopOthers(self) -> Deferred[Any]:
+        self._signals.leave()
+        stopped: Deferred[Any] = MultiService.stopService(self)
+        return stopped
+
+
+def _givenUp(failure: Failure) -> None:
+    failure.trap(TimeoutError, CancelledError)
 
 
 def makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
@@ -158,14 +212,13 @@ def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
     for listener in listeners:
         factory.ownListeners.add(addressOf(listener.port.getHost()))
     plugins.warn()
-    service = MultiService()
+    service = SOCKS5Service(factory, listeners)
     for one in (*made, *commands, policy, route, *checkers):
         if IService.providedBy(one):
             one.setServiceParent(service)
     if options["rules"] is not None:
         reload = RulesReload(reactor, options["rules"], loaded, policy, factory)
         reload.setServiceParent(service)
-    SOCKS5Service(factory, listeners).setServiceParent(service)
     return service
 
 
