@@ -240,6 +240,73 @@ class Throttling:
 
 
 @attrs.frozen
+class LogTarget:
+    """
+    Where a log goes.
+
+    @ivar kind: C{"stdout"}, C{"file"}, C{"syslog"}, C{"journald"}, or what leaves it
+        where it is: C{"runner"}, C{"log"}.
+    @ivar path: The file; or the socket, if it is not where it usually is.
+    """
+
+    kind: str
+    path: str = ""
+
+    @classmethod
+    def fromText(cls, text: str) -> LogTarget:
+        """
+        A target as operators write it: its kind, and a path after a colon.
+
+        @raise ValueError: It is none.
+        """
+        kind, colon, path = text.partition(":")
+        if kind == "file" and not path:
+            raise ValueError("expected file:PATH")
+        if colon and (kind not in ("file", "syslog", "journald") or not path):
+            raise ValueError(f"expected {kind} without a colon")
+        return cls(kind, path)
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.path}" if self.path else self.kind
+
+
+def _targetOr(word: str) -> Callable[[object, attrs.Attribute[Any], LogTarget], None]:
+    def validate(instance: object, field: object, value: LogTarget) -> None:
+        if value.kind not in (word, "stdout", "file", "syslog", "journald"):
+            raise ValueError(f"expected {word}, stdout, file:PATH, syslog or journald")
+
+    return validate
+
+
+@attrs.frozen
+class LogSettings:
+    """
+    Where logs go.
+
+    @ivar to: The server's own: by default where the runner says.
+    @ivar accessTo: That of sessions: by default with the server's own.
+    @ivar format: C{"text"}, C{"json"}, or as the runner says.
+    @ivar sample: How many equal refusals are written in a second; 0 is all.
+    @ivar rotateBytes: How long a file may become before it is moved away; 0 is without
+        limit.
+    @ivar rotateFiles: How many of those that were moved away are kept.
+    """
+
+    to: LogTarget = attrs.field(
+        default=LogTarget("runner"), validator=_targetOr("runner")
+    )
+    accessTo: LogTarget = attrs.field(
+        default=LogTarget("log"), validator=_targetOr("log")
+    )
+    format: str = attrs.field(
+        default="runner", validator=_oneOf("runner", "text", "json")
+    )
+    sample: int = attrs.field(default=100, validator=_nonNegative)
+    rotateBytes: int = attrs.field(default=0, validator=_nonNegative)
+    rotateFiles: int = attrs.field(default=5, validator=_positive)
+
+
+@attrs.frozen
 class Settings:
     """
     All of them.
@@ -250,3 +317,4 @@ class Settings:
     bind: BindSettings = BindSettings()
     udp: UDPSettings = UDPSettings()
     throttle: Throttling = Throttling()
+    log: LogSettings = LogSettings()

@@ -8,13 +8,19 @@ The access log: one event for each session, when it has ended or was refused.
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Mapping
 from typing import Any
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
+from twisted_socks5.errors import SUCCEEDED
 from twisted_socks5.interfaces import IAccessLog, IDatagramTraffic, ISession
 from twisted_socks5.observe.escape import escape, pairs
+from twisted_socks5.observe.events import Stamp
+from twisted_socks5.observe.flood import Flood
+from twisted_socks5.observe.writer import IDestination, Line, LogWriter
 from twisted_socks5.wire import Command
 
 _log = Logger(namespace="twisted_socks5.access")
@@ -78,7 +84,31 @@ def _describeDatagrams(traffic: IDatagramTraffic) -> dict[str, Any]:
 class TextAccessLog:
     """
     Writes C{key=value} pairs, a text with blanks in double quotes.
+
+    @ivar writer: What writes them, and must be started; L{None} if sessions are
+        events of L{twisted.logger}.
     """
+
+    _text = staticmethod(pairs)
+
+    def __init__(
+        self, destination: IDestination | None = None, flood: Flood | None = None
+    ) -> None:
+        """
+        @param destination: Where to write; by default sessions are events of
+            L{twisted.logger}.
+        @param flood: Says which refusals are too many to be written.
+        """
+        self._destination = destination
+        self._flood = flood
+        self._stamp = Stamp()
+        self.writer: LogWriter | None = None
+        self._write = self._publish
+        if destination is not None:
+            self.writer = LogWriter(
+                destination, lambda count: self._line({"dropped": count})
+            )
+            self._write = self._put
 
     def sessionStarted(self, session: ISession) -> None:
         """
@@ -89,8 +119,38 @@ class TextAccessLog:
         """
         Write a session down.
         """
-        fields = describeSession(session)
-        _log.info("{line}", line=pairs(fields), **fields)
+        if (
+            self._flood is None
+            or session.reply == SUCCEEDED
+            or self._flood.admits(session, self._write)
+        ):
+            self._write(describeSession(session))
+
+    def _publish(self, fields: Mapping[str, object]) -> None:
+        # What the logger would do, but for its look at the level.
+        event: dict[str, Any] = dict(fields)
+        event["line"] = self._text(fields)
+        event["log_format"] = "{line}"
+        event["log_level"] = LogLevel.info
+        event["log_logger"] = _log
+        event["log_namespace"] = _log.namespace
+        event["log_source"] = None
+        event["log_time"] = time.time()
+        globalLogPublisher(event)
+
+    def _put(self, fields: Mapping[str, object]) -> None:
+        assert self.writer is not None
+        self.writer.put(self._line(fields))
+
+    def _line(self, fields: Mapping[str, object]) -> Line:
+        assert self._destination is not None
+        if self._destination.isTimed:
+            return Line(self._text(fields), fields=fields)
+        return Line(self._text({"time": self._stamp(None), **fields}))
+
+
+def _compact(fields: Mapping[str, object]) -> str:
+    return json.dumps(fields, separators=(",", ":"))
 
 
 @implementer(IAccessLog)
@@ -99,9 +159,4 @@ class JSONAccessLog(TextAccessLog):
     Writes a JSON object.
     """
 
-    def sessionEnded(self, session: ISession) -> None:
-        """
-        Write a session down.
-        """
-        fields = describeSession(session)
-        _log.info("{line}", line=json.dumps(fields, separators=(",", ":")), **fields)
+    _text = staticmethod(_compact)

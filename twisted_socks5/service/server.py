@@ -29,13 +29,13 @@ from twisted_socks5.authenticators import (
 )
 from twisted_socks5.authenticators.certificate import CertificateAuthenticator
 from twisted_socks5.interfaces import IAuthenticator
-from twisted_socks5.observe.access import JSONAccessLog, TextAccessLog
 from twisted_socks5.policy.rulesfile import loadRules
 from twisted_socks5.relay import AutomaticRelay, PortableRelay
 from twisted_socks5.server.factory import SOCKS5ServerFactory
 from twisted_socks5.server.session import State
 from twisted_socks5.service.accounts import prepareChecker
 from twisted_socks5.service.listeners import Listener, describe, listen
+from twisted_socks5.service.logs import LoggedService, Logs
 from twisted_socks5.service.options import SOCKS5Options, fail
 from twisted_socks5.service.plugins import (
     AUTHENTICATOR,
@@ -49,12 +49,6 @@ from twisted_socks5.service.rules import RulesReload, policyOf
 from twisted_socks5.service.stopping import StopSignals
 
 _log = Logger(namespace="twisted_socks5")
-
-_ACCESS_LOGS: dict[str, type[TextAccessLog] | None] = {
-    "text": TextAccessLog,
-    "json": JSONAccessLog,
-    "off": None,
-}
 
 # Endpoints of ours and Twisted's that no client shows a certificate to; behind
 # haproxy: it would be the balancer's.  Nothing is known of those of others.
@@ -188,7 +182,7 @@ def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
         route = makePlugin(ROUTE, plugins, reactor, options["route"])
     checkers = [prepareChecker(one) for one in options.get("credCheckers", [])]
     authenticators = _authenticators(made, checkers)
-    accessLog = _ACCESS_LOGS[options["access-log"]]
+    logs = Logs(reactor, options)
     settings = options["settings"]
     factory = SOCKS5ServerFactory(
         reactor,
@@ -201,7 +195,7 @@ def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
         bind=settings.bind,
         udp=settings.udp,
         throttling=settings.throttle,
-        accessLog=None if accessLog is None else accessLog(),
+        accessLog=logs.access,
     )
     factory.addCommands(commands)
     descriptions = [describe(port, options["interface"]) for port in options["port"]]
@@ -212,13 +206,16 @@ def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
     for listener in listeners:
         factory.ownListeners.add(addressOf(listener.port.getHost()))
     plugins.warn()
-    service = SOCKS5Service(factory, listeners)
+    server = SOCKS5Service(factory, listeners)
     for one in (*made, *commands, policy, route, *checkers):
         if IService.providedBy(one):
-            one.setServiceParent(service)
+            one.setServiceParent(server)
     if options["rules"] is not None:
         reload = RulesReload(reactor, options["rules"], loaded, policy, factory)
-        reload.setServiceParent(service)
+        reload.setServiceParent(server)
+    service = LoggedService(logs)
+    logs.setServiceParent(service)
+    server.setServiceParent(service)
     return service
 
 
