@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     import socket
 
     from OpenSSL.crypto import X509
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IProtocol, IPushProducer, ITransport
     from twisted.internet.tcp import Connection
 
     from twisted_socks5.addresses import Address, IPAddress
     from twisted_socks5.authenticators import Authenticated, Identity
+    from twisted_socks5.limits.claims import Claim
     from twisted_socks5.policy import Decision
     from twisted_socks5.stream import ByteStream
 
@@ -706,6 +708,35 @@ class IResolver(Interface):
             normalised it.
         @raise NameNotFound: There are none.
         @raise TimedOut: Nobody answered in time.
+        """
+
+
+class ILedger(Interface):
+    """
+    Where it is counted what there are limits of.
+    """
+
+    def admit(
+        claims: Sequence[Claim],
+    ) -> Claim | Deferred[Claim | None] | None:
+        """
+        Count all of these, or none if one is too many.
+
+        @return: The first that is too many, at once or later.
+        """
+
+    def release(claims: Sequence[Claim]) -> None:
+        """
+        These, which were admitted, are over.
+        """
+
+    def buy(claim: Claim, amount: int) -> int | Deferred[int]:
+        """
+        Take bytes of a bandwidth.
+
+        @param claim: Whose it is, and how many bytes a second it has.
+        @param amount: How many at most.
+        @return: How many there are now, at once or later; 0 is none.
         """
 
 

@@ -8,7 +8,9 @@ command line and the reference.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from ipaddress import IPv4Address, ip_address
 from secrets import randbelow
 from typing import Any
@@ -69,19 +71,84 @@ class Timeouts:
     grace: float = attrs.field(default=30.0, validator=_nonNegative)
 
 
+_MULTIPLES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+class Amount(int):
+    """
+    A number of bytes, or of bytes a second.
+    """
+
+    @classmethod
+    def fromText(cls, text: str) -> Amount:
+        """
+        An amount as operators write it: C{500000}, C{500K}, C{1.5M}, C{2G}, C{1T};
+        K, M, G and T are powers of 1000.
+
+        @raise ValueError: It is none.
+        """
+        found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,12})?)([KMGT]?)", text)
+        amount = Decimal(found[1]) * _MULTIPLES[found[2]] if found else Decimal("0.5")
+        if amount != int(amount):
+            raise ValueError("expected a whole number, such as 500000, 500K or 1.5M")
+        return cls(amount)
+
+
+def _prefixUpTo(most: int) -> Callable[[object, attrs.Attribute[Any], int], None]:
+    def validate(instance: object, field: attrs.Attribute[Any], value: int) -> None:
+        if not 1 <= value <= most:
+            raise ValueError(f"expected a number from 1 to {most}")
+
+    return validate
+
+
 @attrs.frozen
 class Limits:
     """
-    How much of what there may be at once; 0 is without limit.
+    How much there may be for those who are counted together: all clients of the
+    process or of a listener, or those whom a rule lets pass; 0 is without limit.
 
-    @ivar sessions: Sessions in all.
-    @ivar sessionsPerClient: Sessions of one client address.
-    @ivar bindsPerClient: Ports that BIND holds open for one client address.
+    A client is its network, as C{clientPrefixIpv4} and C{clientPrefixIpv6} say.  A
+    user is a name that was authenticated; who has none is a user by its client
+    network.
+
+    @ivar sessions: Sessions at once.
+    @ivar sessionsPerClient: Those of one client.
+    @ivar sessionsPerUser: Those of one user.
+    @ivar bindsPerClient: Ports that BIND holds open for one client.
+    @ivar associationsPerClient: UDP associations of one client.
+    @ivar newSessions: Sessions that begin, a second; after a quiet second as many
+        may begin at once.
+    @ivar newSessionsPerClient: Those of one client.
+    @ivar newSessionsPerUser: Those of one user.
+    @ivar bandwidth: Bytes a second, each way.
+    @ivar bandwidthPerClient: Those of one client.
+    @ivar bandwidthPerUser: Those of one user.
+    @ivar bandwidthPerSession: Those of one session.
+    @ivar bytesPerDay: Bytes of one user in a day, both ways together; a day is one
+        of UTC.
+    @ivar bytesPerMonth: The same in a month.
+    @ivar clientPrefixIpv4: How many leading bits of their addresses clients have in
+        common who are one.
+    @ivar clientPrefixIpv6: The same for IPv6.
     """
 
     sessions: int = attrs.field(default=0, validator=_nonNegative)
     sessionsPerClient: int = attrs.field(default=0, validator=_nonNegative)
+    sessionsPerUser: int = attrs.field(default=0, validator=_nonNegative)
     bindsPerClient: int = attrs.field(default=16, validator=_nonNegative)
+    associationsPerClient: int = attrs.field(default=0, validator=_nonNegative)
+    newSessions: int = attrs.field(default=0, validator=_nonNegative)
+    newSessionsPerClient: int = attrs.field(default=0, validator=_nonNegative)
+    newSessionsPerUser: int = attrs.field(default=0, validator=_nonNegative)
+    bandwidth: Amount = attrs.field(default=Amount(0), validator=_nonNegative)
+    bandwidthPerClient: Amount = attrs.field(default=Amount(0), validator=_nonNegative)
+    bandwidthPerUser: Amount = attrs.field(default=Amount(0), validator=_nonNegative)
+    bandwidthPerSession: Amount = attrs.field(default=Amount(0), validator=_nonNegative)
+    bytesPerDay: Amount = attrs.field(default=Amount(0), validator=_nonNegative)
+    bytesPerMonth: Amount = attrs.field(default=Amount(0), validator=_nonNegative)
+    clientPrefixIpv4: int = attrs.field(default=32, validator=_prefixUpTo(32))
+    clientPrefixIpv6: int = attrs.field(default=64, validator=_prefixUpTo(128))
 
 
 @attrs.frozen

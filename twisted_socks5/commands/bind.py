@@ -8,8 +8,6 @@ connection of an active FTP transfer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address
 
 from twisted.internet.defer import Deferred, TimeoutError
@@ -20,7 +18,6 @@ from twisted_socks5.addresses import Address, IPAddress, localTowards
 from twisted_socks5.errors import (
     SUCCEEDED,
     CommandNotSupported,
-    GeneralFailure,
     TimedOut,
     errorForOSError,
 )
@@ -32,7 +29,7 @@ from twisted_socks5.interfaces import (
     IRequest,
 )
 from twisted_socks5.outcome import outcomeOf
-from twisted_socks5.settings import BindSettings, Limits, Timeouts
+from twisted_socks5.settings import BindSettings, Timeouts
 from twisted_socks5.wire import Command
 
 _EXAMPLES: dict[int, tuple[IPAddress, IPAddress]] = {
@@ -57,19 +54,15 @@ class Bind:
         self,
         reactor: IReactorTime,
         timeouts: Timeouts | None = None,
-        limits: Limits | None = None,
         settings: BindSettings | None = None,
     ) -> None:
         """
         @param timeouts: How long to wait for the peer.
-        @param limits: How many ports a client may have open at once.
         @param settings: Whether there is a public address.
         """
         self._reactor = reactor
         self._timeout = (timeouts or Timeouts()).bind
-        self._limit = (limits or Limits()).bindsPerClient
         self._publicAddress = (settings or BindSettings()).publicAddress
-        self._open: dict[object, int] = {}
 
     async def run(self, session: ICommandSession, request: IRequest) -> None:
         """
@@ -80,15 +73,14 @@ class Bind:
         """
         if session.listener.ip is None and self._publicAddress.any is None:
             raise CommandNotSupported("no address that a peer could connect to")
-        with self._counted(request.client):
-            listening = await outcomeOf(
-                session.route.listen(request.destination, session.check)
-            )
-            try:
-                session.sendReply(SUCCEEDED, _reachable(listening.local, session))
-                outbound = await self._accept(listening)
-            finally:
-                listening.close()
+        listening = await outcomeOf(
+            session.route.listen(request.destination, session.check)
+        )
+        try:
+            session.sendReply(SUCCEEDED, _reachable(listening.local, session))
+            outbound = await self._accept(listening)
+        finally:
+            listening.close()
         session.sendReply(SUCCEEDED, outbound.peer)
         session.relay(outbound)
 
@@ -98,23 +90,6 @@ class Bind:
             return await accepting.addTimeout(self._timeout, self._reactor)
         except TimeoutError:
             raise TimedOut("nobody has connected in time") from None
-
-    @contextmanager
-    def _counted(self, client: Address) -> Iterator[None]:
-        """
-        Count a port for its client, while that is open.
-        """
-        host = client.host
-        count = self._open.get(host, 0)
-        if 0 < self._limit <= count:
-            raise GeneralFailure("over limit.binds-per-client")
-        self._open[host] = count + 1
-        try:
-            yield
-        finally:
-            self._open[host] -= 1
-            if not self._open[host]:
-                del self._open[host]
 
 
 def _reachable(local: Address, session: ICommandSession) -> Address:

@@ -12,6 +12,7 @@ import attrs
 from twisted_socks5.addresses import IPAddress
 from twisted_socks5.errors import ConnectionNotAllowed
 from twisted_socks5.interfaces import IRoute
+from twisted_socks5.settings import Limits
 
 
 @attrs.frozen
@@ -24,8 +25,9 @@ class Decision:
     @ivar route: The way out; L{None} is the server's own.
     @ivar bindAddress: The address on this host to go out from; L{None} leaves
         that to the route.
-    @ivar limits: What the session is limited to; L{None} is the server's own
-        limits.
+    @ivar limits: What sessions are limited to besides the server's own limits:
+        those together whose decisions have the same scope.
+    @ivar scope: What to call those for whom the limits are.
     @ivar tags: Words for the log.
     @ivar reply: The REP octet for the client when it is denied.
     @ivar reason: Why, for the log; the client does not see it.
@@ -34,24 +36,26 @@ class Decision:
     allowed: bool
     route: IRoute | None = None
     bindAddress: IPAddress | None = None
-    limits: object | None = None
+    limits: Limits | None = None
     tags: tuple[str, ...] = ()
     reply: int = 0x00
     reason: str = ""
+    scope: str = "the policy"
 
     @classmethod
     def allow(
         cls,
         route: IRoute | None = None,
         bindAddress: IPAddress | None = None,
-        limits: object | None = None,
+        limits: Limits | None = None,
         tags: tuple[str, ...] = (),
         reason: str = "",
+        scope: str = "the policy",
     ) -> Decision:
         """
         Allow it.
         """
-        return cls(True, route, bindAddress, limits, tuple(tags), 0x00, reason)
+        return cls(True, route, bindAddress, limits, tuple(tags), 0x00, reason, scope)
 
     @classmethod
     def deny(

@@ -25,6 +25,7 @@ from twisted_socks5.interfaces import (
     IRelay,
     IRoute,
 )
+from twisted_socks5.limits import Admission
 from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.policy import Guard
 from twisted_socks5.relay import AutomaticRelay
@@ -55,6 +56,7 @@ class SOCKS5ServerFactory(ServerFactory):
 
     @ivar reactor: What it runs on.
     @ivar accessLog: Is told of sessions, if anybody is.
+    @ivar admission: Who counts sessions where there are limits.
     @ivar authenticators: The methods, the strongest first.
     @ivar commands: By their CMD octet.
     @ivar handshakes: Run from accepting a client to its request.
@@ -86,6 +88,7 @@ class SOCKS5ServerFactory(ServerFactory):
         udp: UDPSettings | None = None,
         accessLog: IAccessLog | None = None,
         throttling: Throttling | None = None,
+        admission: Admission | None = None,
     ) -> None:
         """
         @param reactor: What to run on.
@@ -104,6 +107,8 @@ class SOCKS5ServerFactory(ServerFactory):
         @param udp: How the default UDP associations work.
         @param accessLog: Is told of each session when it has ended.
         @param throttling: What failed logins lead to.
+        @param admission: What counts sessions by limits, instead of C{limits}: for
+            several factories with limits in common.
         @raise ValueError: There are no authenticators, or one's method is no
             octet from 00 to FE, or its strength no number; or a command's code is no
             octet.
@@ -124,11 +129,10 @@ class SOCKS5ServerFactory(ServerFactory):
         self.authenticators = sorted(
             authenticators, key=lambda one: one.strength, reverse=True
         )
-        limits = limits or Limits()
         if commands is None:
             commands = [
                 Connect(),
-                Bind(reactor, self.timeouts, limits, bind),
+                Bind(reactor, self.timeouts, bind),
                 Associate(reactor, self.timeouts, udp),
             ]
         self.commands: dict[int, ICommand] = {}
@@ -142,7 +146,8 @@ class SOCKS5ServerFactory(ServerFactory):
             reactor, policy or Guard(), self.ownListeners, self.timeouts.policy
         )
         self.revision = 0
-        self.registry = SessionRegistry(limits)
+        self.registry = SessionRegistry()
+        self.admission = admission or Admission(reactor, limits)
         self.accessLog = accessLog
         self.handshakes = TimerQueue(reactor, self.timeouts.handshake)
         self.throttle = Throttle(reactor, throttling or Throttling())

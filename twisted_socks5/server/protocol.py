@@ -7,7 +7,7 @@ One client's connection, phase by phase.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,8 @@ from twisted_socks5.errors import (
 )
 from twisted_socks5.interfaces import IAuthenticator, IOutbound, IRevisable
 from twisted_socks5.layered import LayeredTransport
+from twisted_socks5.limits.admission import Holding
+from twisted_socks5.limits.claims import Claim
 from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.outcome import outcomeOf
 from twisted_socks5.relay.halfclose import canHalfClose, passHalfClose
@@ -51,6 +53,11 @@ if TYPE_CHECKING:
 
 _NO_METHOD = wire.MethodChoice(wire.NO_ACCEPTABLE_METHODS).encode()
 _NO_ADDRESS = Address(IPv4Address(0), 0)
+
+_PORTS_OPEN = ("binds-per-client", "associations-per-client")
+"""
+What there is too little of rather than that it is not allowed.
+"""
 
 _LINGER = 0.5
 """
@@ -81,6 +88,10 @@ class SOCKS5ServerProtocol(Protocol):
     _revision = -1
     _timer: Timer | IDelayedCall | None = None
     _plain: Connection | None = None
+    _isKnown = False
+    _holding: Holding | None = None
+    _requested: Holding | None = None
+    _unanswered = 0
 
     # -- the conversation -----------------------------------------------------
 
@@ -113,6 +124,8 @@ class SOCKS5ServerProtocol(Protocol):
             self._revision = factory.revision
             session.decision = await factory.judge.decide(request)
             session.decision.enforce()
+            if claims := factory.admission.claimsOfRequest(session):
+                await self.claimForRequest(claims)
 
         session.state = State.RUNNING
         await outcomeOf(command.run(session, request))
@@ -201,6 +214,25 @@ class SOCKS5ServerProtocol(Protocol):
             raise StreamEnded("the client closed before it was served")
         return Request.of(session)
 
+    async def claimForRequest(self, claims: Sequence[Claim]) -> None:
+        """
+        Count the session for what is limited by user, command and rule; not any more
+        for what it was counted for by a decision before.
+
+        @raise ReplyError: One more is too many.
+        """
+        if self._requested is not None:
+            self._requested.release()
+        self._requested = Holding(self.factory.admission)
+        refused = self._requested.admit(claims)
+        if isinstance(refused, Deferred):
+            refused = await refused
+        if refused is None:
+            return
+        if refused.key in _PORTS_OPEN:
+            raise GeneralFailure(refused.reason)
+        raise ConnectionNotAllowed(refused.reason)
+
     # -- what a command does to its client -----------------------------------------
 
     def check(self, address: Address, asked: Address | None) -> Awaitable[None]:
@@ -240,6 +272,8 @@ class SOCKS5ServerProtocol(Protocol):
             outbound.abort()
             return
         session.state = State.RELAYING
+        if self._requested is not None:
+            self._requested.release("binds-per-client")  # that port is closed
         session.dialled = outbound.peer
         session.tunnel = session.traffic = self.factory.relay.join(
             self.transport,
@@ -414,6 +448,9 @@ class SOCKS5ServerProtocol(Protocol):
         if session.state is State.ENDED:
             return
         session.reason = session.reason or reason
+        for holding in (self._holding, self._requested):
+            if holding is not None:
+                holding.release()
         self.factory.sessionEnded(session)
 
     def stopTimer(self) -> None:
@@ -438,9 +475,10 @@ class SOCKS5ServerProtocol(Protocol):
         self.session = factory.registry.open(self, peer, local)
         if factory.accessLog is not None:
             factory.accessLog.sessionStarted(self.session)
-        if factory.registry.isOverfull:
-            self.refuse("over limit.sessions")
-            return
+        if factory.admission.countsConnections:
+            self._holding = Holding(factory.admission)
+            if not self.claimForConnection(factory.admission.claimsOfAll()):
+                return
         self._plain = plainTransport(transport)
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
@@ -451,6 +489,31 @@ class SOCKS5ServerProtocol(Protocol):
             passHalfClose(transport, self)
         else:
             self.countClient()
+
+    def claimForConnection(self, claims: Sequence[Claim]) -> bool:
+        """
+        Count the session for what is limited before it is served.
+
+        @return: Whether it may stay, for what is known now.
+        """
+        assert self._holding is not None
+        refused = self._holding.admit(claims)
+        if isinstance(refused, Deferred):
+            self._unanswered += 1
+            refused.addCallback(self._answered)
+            return True
+        if refused is not None:
+            self.refuse(refused.reason)
+        return refused is None
+
+    def _answered(self, refused: Claim | None) -> None:
+        self._unanswered -= 1
+        if self.session.state is not State.GREETING:
+            return
+        if refused is not None:
+            self.refuse(refused.reason)
+        elif self._isKnown and not self.stream.isEmpty:
+            self._beginToServe()
 
     def knowClient(self) -> bool:
         """
@@ -476,10 +539,11 @@ class SOCKS5ServerProtocol(Protocol):
 
         @return: Whether it may stay.
         """
-        if not self.factory.registry.countClient(self.session):
-            self.refuse("over limit.sessions-per-client")
-            return False
-        return True
+        self._isKnown = True
+        if self._holding is None:
+            return True
+        claims = self.factory.admission.claimsOfClient(self.session.client)
+        return self.claimForConnection(claims)
 
     def refuse(self, reason: str) -> None:
         """
@@ -496,17 +560,21 @@ class SOCKS5ServerProtocol(Protocol):
         session = self.session
         if self._serving is None:
             if session.state is not State.GREETING or (
-                not session.isCounted and not self.knowClient()
+                not self._isKnown and not self.knowClient()
             ):
                 return
             self.stream.dataReceived(data)
-            serving = self._serving = Deferred.fromCoroutine(self.serve())
-            serving.addCallbacks(self._served, self._failed)
+            self._beginToServe()
             return
         try:
             self.stream.dataReceived(data)
         except Exception as error:
             self._layerFailed(error)
+
+    def _beginToServe(self) -> None:
+        if not self._unanswered:
+            serving = self._serving = Deferred.fromCoroutine(self.serve())
+            serving.addCallbacks(self._served, self._failed)
 
     def readConnectionLost(self) -> None:
         """

@@ -26,7 +26,6 @@ from twisted_socks5.interfaces import (
     ITunnel,
 )
 from twisted_socks5.policy import Decision
-from twisted_socks5.settings import Limits
 
 if TYPE_CHECKING:
     from twisted_socks5.server.protocol import SOCKS5ServerProtocol
@@ -52,7 +51,6 @@ class Session:
     """
     The facts of one client's session, and what a command can do with it.
 
-    @ivar isCounted: Whether it counts for its client's address.
     @ivar layer: What protects the client's bytes, if anything does.
     @ivar logout: To be called when it is over.
     @ivar method: The METHOD octet that was chosen, if one was.
@@ -70,7 +68,6 @@ class Session:
         "decision",
         "dialled",
         "identity",
-        "isCounted",
         "layer",
         "listener",
         "logout",
@@ -100,7 +97,6 @@ class Session:
         self.started = time.time()
         self._began = time.monotonic()
         self.state = State.GREETING
-        self.isCounted = False
         self.method: int | None = None
         self.identity: Identity | None = None
         self.command: int | None = None
@@ -226,11 +222,9 @@ class SessionRegistry:
     @ivar sessions: By their number.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self) -> None:
         self._empty: list[Deferred[None]] = []
         self._last = 0
-        self._perClient: dict[object, int] = {}
         self.sessions: dict[int, Session] = {}
 
     def __len__(self) -> int:
@@ -265,38 +259,10 @@ class SessionRegistry:
             for each in waiting:
                 each.callback(None)
 
-    @property
-    def isOverfull(self) -> bool:
-        """
-        Whether the newest session is one too many.
-        """
-        return 0 < self._limits.sessions < len(self.sessions)
-
-    def countClient(self, session: Session) -> bool:
-        """
-        Count a session for its client's address, now that this is known for
-        sure.
-
-        @return: Whether that address may have one more.
-        """
-        limit, host = self._limits.sessionsPerClient, session.client.host
-        if limit:
-            count = self._perClient.get(host, 0)
-            if limit <= count:
-                return False
-            self._perClient[host] = count + 1
-        session.isCounted = True
-        return True
-
     def close(self, session: Session) -> None:
         """
         A session is over.
         """
         session.ended()
         del self.sessions[session.number]
-        if session.isCounted and self._limits.sessionsPerClient:
-            host = session.client.host
-            self._perClient[host] -= 1
-            if not self._perClient[host]:
-                del self._perClient[host]
         self._tellWhenEmpty()

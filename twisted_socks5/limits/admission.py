@@ -1,0 +1,191 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Who is let in, as long as there are limits that somebody could be over.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from twisted_socks5.addresses import Address
+from twisted_socks5.interfaces import ILedger
+from twisted_socks5.limits.allowance import Allowance
+from twisted_socks5.limits.claims import Claim
+from twisted_socks5.limits.ledger import LocalLedger
+from twisted_socks5.observe.defects import logDefect
+from twisted_socks5.settings import Limits
+from twisted_socks5.wire import Command
+
+if TYPE_CHECKING:
+    from twisted_socks5.server.session import Session
+
+
+class Admission:
+    """
+    What sessions are counted by: the limits of the process, then those of the
+    listener, then those of the rule that lets a session pass.  A session has to
+    keep all of them.
+
+    @ivar countsConnections: Whether there are limits that clients can be over before
+        they are served.
+    @ivar ledger: Where everything is counted.
+    @ivar limitsHit: How often somebody was refused, by the key of the limit.
+    """
+
+    def __init__(
+        self, reactor: Any, limits: Limits | None = None, ledger: ILedger | None = None
+    ) -> None:
+        """
+        @param limits: Those of the process.
+        @param ledger: By default, one of this process.
+        """
+        self._reactor = reactor
+        self.ledger = ledger or LocalLedger(reactor.seconds)
+        self.limitsHit: Counter[str] = Counter()
+        self._outer: tuple[Allowance, ...] = ()
+        self._inner: list[Admission] = []
+        self._own = Allowance("", limits or Limits())
+        self._takeUp()
+
+    def within(self, scope: str, limits: Limits) -> Admission:
+        """
+        The same, with further limits for some of the clients: those of a listener.
+
+        @param scope: What to call them, such as C{listener 192.0.2.1:1080}.
+        """
+        inner = Admission(self._reactor, ledger=self.ledger)
+        inner.limitsHit = self.limitsHit
+        inner._own = Allowance(scope, limits)
+        self._inner.append(inner)
+        self._takeUp()
+        return inner
+
+    def replace(self, limits: Limits) -> None:
+        """
+        Go by other limits from now on.  Sessions that live stay counted by those
+        that there were when they began.
+        """
+        self._own = Allowance(self._own.scope, limits)
+        self._takeUp()
+
+    def _takeUp(self) -> None:
+        self._allowances = (*self._outer, self._own)
+        self.countsConnections = any(one.countsConnections for one in self._allowances)
+        self._countsUsers = any(one.countsUsers for one in self._allowances)
+        for inner in self._inner:
+            inner._outer = self._allowances
+            inner._takeUp()
+
+    def claimsOfAll(self) -> list[Claim]:
+        """
+        What one more session claims.
+        """
+        return list(chain(*(one.ofAll() for one in self._allowances)))
+
+    def claimsOfClient(self, client: Address) -> list[Claim]:
+        """
+        What one more session of a client claims.
+        """
+        return list(chain(*(one.ofClient(client) for one in self._allowances)))
+
+    def claimsOfRequest(self, session: Session) -> Sequence[Claim]:
+        """
+        What a session claims by its user, its command, and the rule that lets it
+        pass.
+        """
+        client, identity, command = session.client, session.identity, session.command
+        decision = session.decision
+        limits = None if decision is None else decision.limits
+        if command == Command.CONNECT and limits is None and not self._countsUsers:
+            return ()
+        assert identity is not None
+        assert command is not None
+        claims: list[Claim] = []
+        for one in self._allowances:
+            claims += one.ofUser(identity, client)
+            if command != Command.CONNECT:
+                claims += one.ofCommand(command, client)
+        if decision is not None and limits is not None:
+            rule = Allowance(decision.scope, limits)
+            claims += rule.ofAll()
+            claims += rule.ofClient(client)
+            claims += rule.ofUser(identity, client)
+            claims += rule.ofCommand(command, client)
+        return claims
+
+
+class Holding:
+    """
+    What one session is counted for.
+    """
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._claims: list[Claim] = []
+        self._isOver = False
+
+    def admit(self, claims: Sequence[Claim]) -> Claim | Deferred[Claim | None] | None:
+        """
+        Claim more: all of it, or nothing.
+
+        @return: The claim that is too many, if one is.
+        """
+        if not claims:
+            return None
+        answer = self._admission.ledger.admit(claims)
+        if isinstance(answer, Deferred):
+            return self._wait(answer, claims)
+        return self._take(answer, claims)
+
+    def _take(self, refused: Claim | None, claims: Sequence[Claim]) -> Claim | None:
+        if refused is not None:
+            self._admission.limitsHit[refused.key] += 1
+        elif self._isOver:
+            self._admission.ledger.release(claims)
+        else:
+            self._claims += claims
+        return refused
+
+    def _wait(
+        self, answer: Deferred[Claim | None], claims: Sequence[Claim]
+    ) -> Deferred[Claim | None]:
+        """
+        Wait for the answer of a ledger elsewhere, which is told what is over even if
+        nobody waits any more.
+        """
+        waiting: Deferred[Claim | None] = Deferred()
+
+        def answered(refused: Claim | None) -> None:
+            self._take(refused, claims)
+            if not waiting.called:
+                waiting.callback(refused)
+
+        def failed(failure: Failure) -> None:
+            logDefect(self._admission.ledger, "admit", failure)
+            if not waiting.called:
+                waiting.callback(claims[0])
+
+        answer.addCallbacks(answered, failed)
+        return waiting
+
+    def release(self, key: str = "") -> None:
+        """
+        It is over.
+
+        @param key: Only what was claimed of this.
+        """
+        over = [claim for claim in self._claims if not key or claim.key == key]
+        if key:
+            self._claims = [claim for claim in self._claims if claim.key != key]
+        else:
+            self._claims, self._isOver = [], True
+        if over:
+            self._admission.ledger.release(over)
