@@ -87,7 +87,8 @@ class Client:
         self.name = "{}:{}".format(*self.socket.getsockname())
         self.socket.sendall(LOGIN + connectTo(listener.getsockname()[1]))
         assert readExactly(self.socket, REPLY)[:6] == b"\x05\x02\x01\x00\x05\x00"
-        self.destination, (self.node, _) = listener.accept()
+        self.destination, peer = listener.accept()
+        self.node: str = peer[0]
         self.destination.settimeout(10)
 
     def isLost(self) -> bool:
