@@ -42,6 +42,11 @@ SPARE = 2000
 Descriptors that are needed beside those of idle sessions.
 """
 
+UNEVEN = 1.6
+"""
+How much more than its share of the sessions a worker may have come to.
+"""
+
 _new = multiprocessing.get_context("fork")
 
 
@@ -244,12 +249,13 @@ class Soak:
                 self.problems.append(f"{what}: {name[0]}:{name[1]}, {reason}")
 
 
-def enoughDescriptors(idle: int) -> bool:
+def enoughDescriptors(idle: int, workers: int) -> bool:
     """
-    Have as many as are needed, if it can be: all sessions could come to the
-    same worker, which has two for each.
+    Have as many as each process needs, if it can be: a worker has two for each of
+    its sessions.
     """
-    needed = 2 * idle + SPARE
+    share = min(idle, int(UNEVEN * idle / workers))
+    needed = 2 * share + SPARE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < needed:
         try:
@@ -272,7 +278,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--workers", type=int, default=2, help="of the server; 1: none")
     parser.add_argument("server", nargs="*", help="options of the server, after --")
     options = parser.parse_args(arguments)
-    if not enoughDescriptors(options.idle):
+    if not enoughDescriptors(options.idle, options.workers):
         return 2
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder), options.workers, options.server)
