@@ -55,6 +55,9 @@ class TimerQueue:
         self._running: dict[Timer, None] = {}
         self._call: IDelayedCall | None = None
 
+    def __len__(self) -> int:
+        return len(self._running)
+
     def start(self, expired: Callable[[], object]) -> Timer:
         """
         Start one.

@@ -130,7 +130,10 @@ def openDatagramPort(
     if not IReactorFDSet.providedBy(reactor):
         raise CommandNotSupported("the reactor cannot watch a port of ours")
     for number in ports.inTurn():
-        opened = socket.socket(familyOf(host), socket.SOCK_DGRAM)
+        try:
+            opened = socket.socket(familyOf(host), socket.SOCK_DGRAM)
+        except OSError as error:
+            raise errorForOSError(error) from None
         try:
             opened.setblocking(False)
             opened.bind((str(host), number))

@@ -30,6 +30,7 @@ from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.policy import Guard
 from twisted_socks5.relay import AutomaticRelay
 from twisted_socks5.routes import DirectRoute, NameResolver
+from twisted_socks5.server.accepting import Accepting
 from twisted_socks5.server.judge import Judge
 from twisted_socks5.server.listeners import OwnListeners
 from twisted_socks5.server.protocol import SOCKS5ServerProtocol
@@ -55,6 +56,8 @@ class SOCKS5ServerFactory(ServerFactory):
     A SOCKS5 server, to be listened with on any endpoint.
 
     @ivar reactor: What it runs on.
+    @ivar accepting: To be told of its listening ports (L{Accepting.watch}), so
+        that it does not run out of descriptors.
     @ivar accessLog: Is told of sessions, if anybody is.
     @ivar admission: Who counts sessions where there are limits.
     @ivar authenticators: The methods, the strongest first.
@@ -150,6 +153,7 @@ class SOCKS5ServerFactory(ServerFactory):
         self.admission = admission or Admission(reactor, limits)
         self.accessLog = accessLog
         self.handshakes = TimerQueue(reactor, self.timeouts.handshake)
+        self.accepting = Accepting(reactor, self.handshakes.__len__)
         self.throttle = Throttle(reactor, throttling or Throttling())
 
     def reviseSessions(self) -> Deferred[None]:

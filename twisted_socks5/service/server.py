@@ -99,6 +99,7 @@ class SOCKS5Service(MultiService):
                 address=str(addressOf(listener.port.getHost())),
                 endpoint=listener.description,
             )
+            self.factory.accepting.watch(listener.port)
 
     def stopService(self) -> Deferred[Any]:
         """
@@ -109,6 +110,7 @@ class SOCKS5Service(MultiService):
         @return: Fires when nothing listens any more, and the sessions are over.
         """
         self._signals.isStopping = True
+        self.factory.accepting.stop()
         stopping: list[Deferred[Any]] = [
             maybeDeferred(listener.port.stopListening) for listener in self.listeners
         ]

@@ -1,0 +1,249 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Accepting clients only while there are descriptors left to serve them with.
+
+A process that runs out of descriptors can neither accept, nor connect, nor look
+names up; and Twisted's own port, which finds that out from the kernel, logs
+several lines for each client that waits.  So we look first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReadDescriptor
+from twisted.internet.tcp import Port
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+_log = Logger(namespace="twisted_socks5")
+
+_HEADROOM = 8
+"""
+How many descriptors are left to look-ups, datagrams, logs and pipes.
+"""
+
+_EACH = 2
+"""
+How many descriptors a client takes: its own connection, and that to its
+destination.
+"""
+
+_MOST_OWED = 32
+"""
+For how many of those who have not asked for anything yet the second descriptor
+is kept.  More than so many seldom ask all at once.
+"""
+
+_PAUSE = 0.1
+"""
+How long, in seconds, until we look again whether there is room.
+"""
+
+_TURNED_AWAY_AT_ONCE = 200
+"""
+How many clients a listener turns away before others get their turn.
+"""
+
+_BETWEEN_LINES = 1.0
+"""
+How often, in seconds, it is told that there is no room.
+"""
+
+
+def freeDescriptors(some: int, most: int) -> int:
+    """
+    How many more descriptors this process could open.
+
+    @param some: A descriptor that is open.
+    @param most: Where to stop counting.
+    """
+    opened: list[int] = []
+    try:
+        for _ in range(most):
+            opened.append(os.dup(some))
+    except OSError:
+        pass
+    for each in opened:
+        os.close(each)
+    return len(opened)
+
+
+class Accepting:
+    """
+    What the listening ports of one process have in common: whether there is
+    room for more clients.  While there is none, those that come are turned away at
+    once, without anything being read from them, and the ports are looked at ten
+    times a second.
+
+    @ivar isShort: Whether there is no room.
+    @ivar turnedAway: How many clients were turned away so far.
+    """
+
+    def __init__(self, reactor: Any, handshaking: Callable[[], int]) -> None:
+        """
+        @param reactor: What the ports are read by.
+        @param handshaking: Tells how many of those who were accepted have not
+            asked for anything yet.
+        """
+        self.isShort = False
+        self.turnedAway = 0
+        self._reactor = reactor
+        self._handshaking = handshaking
+        self._doors: list[_Door] = []
+        self._spare: int | None = None
+        self._looking: IDelayedCall | None = None
+        self._told = 0
+        self._toldAt = -_BETWEEN_LINES
+
+    def watch(self, port: IListeningPort) -> None:
+        """
+        Read a port in the reactor's stead.  Ports of other packages, of which
+        nothing is known, are left to it.
+        """
+        if isinstance(port, Port):
+            self._reserve()
+            port.stopReading()
+            self._doors.append(_Door(self, port))
+            if not self.isShort:
+                self._reactor.addReader(self._doors[-1])
+
+    def stop(self) -> None:
+        """
+        The ports are read no more.
+        """
+        for door in self._doors:
+            self._reactor.removeReader(door)
+        self._doors = []
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+        self._release()
+
+    def room(self, some: int, most: int) -> int:
+        """
+        How many clients there is room for.
+
+        @param some: A descriptor that is open.
+        @param most: Where to stop counting.
+        """
+        kept = _HEADROOM + min(self._handshaking(), _MOST_OWED)
+        return (freeDescriptors(some, kept + _EACH * most) - kept) // _EACH
+
+    def isFull(self) -> None:
+        """
+        There is no room for another client.
+        """
+        self.isShort = True
+        for door in self._doors:
+            self._reactor.removeReader(door)
+        self._turnAway()
+        if self._looking is None:
+            self._looking = self._reactor.callLater(_PAUSE, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        if self.isShort:
+            if self._doors and self.room(self._doors[0].fileno(), 1) > 0:
+                self.isShort = False
+                for door in self._doors:
+                    self._reactor.addReader(door)
+            else:
+                self._turnAway()
+        self._tell()
+        if self.isShort or self._told < self.turnedAway:
+            self._looking = self._reactor.callLater(_PAUSE, self._look)
+
+    def _turnAway(self) -> None:
+        """
+        Close the connections that wait to be accepted.  If there is not even the
+        one descriptor that this takes, then there is the one that was kept for it.
+        """
+        self._release()
+        for door in self._doors:
+            self.turnedAway += door.turnAway()
+        self._reserve()
+        self._tell()
+
+    def _tell(self) -> None:
+        now = self._reactor.seconds()
+        if self._told == self.turnedAway or now - self._toldAt < _BETWEEN_LINES:
+            return
+        _log.warn(
+            "too few descriptors are left (ulimit -n): {count} clients turned away",
+            count=self.turnedAway - self._told,
+        )
+        self._told, self._toldAt = self.turnedAway, now
+
+    def _reserve(self) -> None:
+        if self._spare is None:
+            try:
+                self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                pass  # the next time
+
+    def _release(self) -> None:
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
+
+
+@implementer(IReadDescriptor)
+class _Door:
+    """
+    Stands in front of a listening port.
+    """
+
+    def __init__(self, accepting: Accepting, port: Port) -> None:
+        self._accepting = accepting
+        self._port: Any = port
+
+    def fileno(self) -> int:
+        """
+        The port's descriptor.
+        """
+        descriptor: int = self._port.fileno()
+        return descriptor
+
+    def logPrefix(self) -> str:
+        """
+        What the reactor calls us.
+        """
+        return "accepting"
+
+    def doRead(self) -> None:
+        """
+        Clients wait: let in those for whom there is room.
+        """
+        port = self._port
+        room = self._accepting.room(port.fileno(), port.numberAccepts)
+        if room <= 0:
+            self._accepting.isFull()
+            return
+        port.numberAccepts = min(port.numberAccepts, room)
+        port.doRead()
+
+    def turnAway(self) -> int:
+        """
+        Close connections that wait.
+
+        @return: How many.
+        """
+        for count in range(_TURNED_AWAY_AT_ONCE):
+            try:
+                client, _ = self._port.socket.accept()
+            except OSError:
+                return count
+            client.close()
+        return _TURNED_AWAY_AT_ONCE
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        The reactor tells the port of its own end by us.
+        """
+        self._port.connectionLost(reason)
