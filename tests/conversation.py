@@ -16,12 +16,9 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import pytest
-
-if TYPE_CHECKING:
-    from tests.conftest import Server
 
 GREET = bytes.fromhex("050100")
 LOGIN = b"\x05\x01\x02\x01\x04user\x08password"
@@ -131,7 +128,7 @@ def tunnel(
     return client, destination
 
 
-def assertServes(server: Server, listener: socket.socket) -> None:
+def assertServes(server: Listening, listener: socket.socket) -> None:
     """
     A fresh client is served.
     """

@@ -187,23 +187,27 @@ class LogWriter:
     # -- in the thread --------------------------------------------------------------
 
     def _work(self) -> None:
+        lines: list[Line] = []
         while True:
-            lines = self._wait()
             flushing = len(self._flushing)
             self._obey()
-            while lines:
+            lines += self._take()
+            if lines:
                 self._write(lines)
-                lines = self._take()
-            for _ in range(flushing):
-                self._flushing.popleft().set()
-            self._rest(_GATHERING)
+                lines = []
+            elif flushing:
+                for _ in range(flushing):
+                    self._flushing.popleft().set()
+            elif not self._flushing and not self._orders:
+                self._rest(_GATHERING)
+                lines = self._wait()
 
     def _wait(self) -> list[Line]:
         try:
             first = self._lines.get(timeout=_RETRY if self._hasToTell else None)
         except Empty:
             first = None
-        return ([] if first is None else [first]) + self._take()
+        return [] if first is None else [first]
 
     def _take(self) -> list[Line]:
         lines = []
