@@ -64,7 +64,9 @@ class Started:
         while True:
             assert self.process.poll() is None
             try:
-                self.connect().close()
+                with self.connect() as client:
+                    client.sendall(GREET)
+                    assert client.recv(2)[:1] == b"\x05"  # it serves, not only listens
                 return
             except ConnectionRefusedError:
                 time.sleep(0.02)  # another process: there is nothing to wait for
