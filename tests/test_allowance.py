@@ -194,13 +194,15 @@ class Limiting:
     """
 
     limits: Limits | None = None
+    limitsOfAddresses: Limits | None = None
 
     def decide(self, request: IRequest) -> Decision:
         scope = f"port {request.destination.port}"
         return Decision.allow(limits=self.limits, scope=scope)
 
     def checkAddress(self, request: IRequest, address: Address) -> Decision:
-        return Decision.allow()
+        scope = f"address {address.ip}"
+        return Decision.allow(limits=self.limitsOfAddresses, scope=scope)
 
 
 class Recording(LocalLedger):
@@ -249,13 +251,18 @@ class Elsewhere:
 @implementer(ICommand)
 class Waiting:
     """
-    Says that all is well, and waits for the client to go.
+    Says that all is well, and waits for the client to go.  What the client names has
+    the same address, and another one.
     """
 
     def __init__(self, code: int) -> None:
         self.code = code
 
     async def run(self, session: ICommandSession, request: IRequest) -> None:
+        await session.check(request.destination)
+        await session.check(request.destination)
+        if request.destination.port == 443:
+            await session.check(Address(ip_address("198.51.100.2"), 443))
         session.sendReply(0)
         await session.untilClosed()
 
@@ -435,6 +442,26 @@ def test_limitsOfADecision() -> None:
     assert server.ask("bob", port=80).reply == 0
     over = server.ask(port=80)
     assert (over.reply, over.reason) == (2, "over limit.sessions of port 80")
+
+
+def test_limitsOfAnAddress() -> None:
+    """
+    A session is counted once for the rule that an address of its is allowed by.
+    """
+    policy = Limiting()
+    policy.limitsOfAddresses = Limits(sessions=2)
+    server = Server(policy=policy)
+    first = server.ask(port=443)
+    assert first.reply == 0
+    assert server.ask(port=80).reply == 0
+    over = server.ask(port=80)
+    assert (over.reply, over.reason) == (
+        2,
+        "over limit.sessions of address 198.51.100.1",
+    )
+    first.goAway()
+    assert server.ask(port=443).reply == 0
+    assert server.ask(port=443).reason == "over limit.sessions of address 198.51.100.1"
 
 
 def test_listenersLimits() -> None:

@@ -14,6 +14,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -213,3 +214,69 @@ def test_lateRequest(start: Callable[..., Server], listener: socket.socket) -> N
     listener.setblocking(False)
     with pytest.raises(BlockingIOError):
         listener.accept()
+
+
+def test_rulesLimits(
+    start: Callable[..., Server], listener: socket.socket, tmp_path: Path
+) -> None:
+    """
+    Those of a rule are told that it is not allowed, and others are not among them.
+    """
+    port = listener.getsockname()[1]
+    rules = tmp_path / "rules.toml"
+    rules.write_text(
+        '[[rule]]\naction = "allow"\nuser = "alice"\nlimit = { sessions = 1 }\n'
+        '[[rule]]\naction = "allow"\n'
+    )
+    accounts = ("--auth", "memory:alice:a", "--auth", "memory:bob:b")
+    server = start(*accounts, "--rules", str(rules))
+
+    def ask(user: str) -> tuple[socket.socket, int]:
+        client = server.connect()
+        login = (
+            b"\x01" + bytes((len(user),)) + user.encode() + b"\x01" + user[:1].encode()
+        )
+        client.sendall(b"\x05\x01\x02" + login + connectTo(port))
+        return client, readExactly(client, 14)[5]
+
+    first, reply = ask("alice")
+    assert reply == 0
+    destination, _ = listener.accept()
+    over, reply = ask("alice")
+    assert (reply, readAll(over)) == (2, b"")
+    reason = 'reason="over limit.sessions of rule allow user=alice"'
+    server.waitForLog(reason)
+    bob, reply = ask("bob")
+    assert reply == 0
+    over.close()
+    first.close()
+    destination.close()
+    server.waitForDescriptors(2)  # of the other's tunnel
+    again, reply = ask("alice")
+    assert reply == 0
+    for one in (bob, again):
+        one.close()
+
+
+def test_clientsAreNetworks(start: Callable[..., Server]) -> None:
+    server = start(
+        "--set", "limit.sessions-per-client=1", "--set", "limit.client-prefix-ipv4=24"
+    )
+    with socket.create_connection(
+        ("127.0.0.1", server.port), 10, source_address=("127.0.7.7", 0)
+    ):
+        assert not served(server, "127.0.7.8")
+        assert served(server, "127.0.8.7")
+
+
+def test_newSessions(start: Callable[..., Server]) -> None:
+    """
+    After those that may come at once, one is refused; and later others may come.
+    """
+    server = start("--set", "limit.new-sessions-per-client=3")
+    answers = [served(server, "127.0.0.7") for _ in range(20)]
+    assert answers[:3] == [True] * 3
+    assert not all(answers)
+    assert served(server, "127.0.0.8")
+    server.waitForLog('reason="over limit.new-sessions-per-client"')
+    server.waitUntil(lambda: served(server, "127.0.0.7"))

@@ -44,6 +44,7 @@ from twisted_socks5.policy.egress import AsListener, FromAddress, parseEgress
 from twisted_socks5.policy.networks import Networks
 from twisted_socks5.policy.ruleindex import RuleIndex
 from twisted_socks5.policy.rules import Certainty
+from twisted_socks5.settings import Limits
 from twisted_socks5.wire import Command
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)  # a Monday
@@ -887,3 +888,34 @@ def test_kindOfNetwork(text: str, kind: Kind | None) -> None:
 
 def test_commandsByTheirNames() -> None:
     assert COMMANDS == {"CONNECT": 1, "BIND": 2, "ASSOCIATE": 3}
+
+
+def test_limitsAreThoseOfTheRuleThatDecides() -> None:
+    """
+    A request for a name may come to be one for another rule, by its address; then its
+    limits come with the address.
+    """
+    few, many = Limits(sessions=1), Limits(sessions=9)
+    policy = policyOf(
+        allow("10.0.0.0/8", limits=few), allow("global", limits=many), deny()
+    )
+    named = asked("example.org")
+    assert policy.decide(named).limits is None
+    for text, limits in (("10.1.2.3", few), ("8.8.8.8", many)):
+        address = Address(ip_address(text), 443)
+        assert policy.checkAddress(named, address).limits == limits
+        assert policy.decide(asked(text)).limits == limits
+    scopes = {policy.decide(asked(text)).scope for text in ("10.1.2.3", "8.8.8.8")}
+    assert scopes == {"rule allow to=10.0.0.0/8", "rule allow to=global"}
+
+
+def test_limitsWhereTheRuleIsSure() -> None:
+    few = Limits(sessions=1)
+    policy = policyOf(deny("10.0.0.0/8"), allow(limits=few))
+    assert policy.decide(asked("example.org")).limits == few
+    before = policyOf(allow("10.0.0.0/8"), allow(limits=few))
+    assert before.decide(asked("example.org")).limits is None
+    blind = attrs.evolve(allow(limits=few), route="proxy")
+    ruleset = Ruleset([attrs.evolve(blind, number=1)], {"proxy"})
+    policy = RulePolicy(ruleset, NOON.timestamp, routes={"proxy": None})
+    assert policy.decide(asked("example.org")).limits == few

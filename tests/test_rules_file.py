@@ -56,6 +56,7 @@ from twisted_socks5.policy.networks import Networks
 from twisted_socks5.policy.rulesfile import loadRules, parseRules
 from twisted_socks5.service.explain import explain, parse, secondsOf
 from twisted_socks5.service.rules import policyOf
+from twisted_socks5.settings import Limits
 from twisted_socks5.tomltable import TOMLFileError
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def test_everything() -> None:
         route = "office"
         tag = ["a", "b"]
         comment = "as agreed"
+        limit = { sessions-per-user = 5, bandwidth-per-session = "1.5M" }
         [route.office]
         bind = "192.0.2.10"
         """
@@ -129,6 +131,7 @@ def test_everything() -> None:
         ("a", "b"),
         "as agreed",
         3,
+        Limits(sessionsPerUser=5, bandwidthPerSession=1500000, bindsPerClient=0),
     )
 
 
@@ -249,6 +252,16 @@ def test_egress(text: str, egress: object) -> None:
         (DENY + "reply = 0", 3, "expected a number from 1 to 255"),
         (DENY + "reply = 256", 3, "expected a number from 1 to 255"),
         (DENY + "reply = '5'", 3, "expected a number from 1 to 255"),
+        (DENY + "limit = {sessions = 5}", 3, "expected none in a rule that denies"),
+        (ALLOW + "limit = 5", 3, "expected a table, not 5"),
+        (ALLOW + "\nlimit = {}", 4, "the table is empty"),
+        (ALLOW + "limit = {session = 5}", 3, "did you mean sessions?"),
+        (ALLOW + "limit = {sessions = '5'}", 3, "expected a whole number"),
+        (ALLOW + "limit = {sessions = true}", 3, "expected a whole number"),
+        (ALLOW + "limit = {sessions = -1}", 3, "expected 0 or more"),
+        (ALLOW + "limit = {bandwidth = '1X'}", 3, "such as 500000, 500K or 1.5M"),
+        (ALLOW + "limit = {bandwidth = 1.5}", 3, "a text such as '500K'"),
+        (ALLOW + "limit = {client-prefix-ipv4 = 33}", 3, "expected a number from 1"),
         (ALLOW + "bind = '0.0.0.0'", 3, "expected an address of this host"),
         (ALLOW + "bind = 'eth0'", 3, "expected an address of this host"),
         (ALLOW + "bind = '192.0.2.1/24'", 3, "expected 192.0.2.0/24"),

@@ -25,6 +25,7 @@ from twisted_socks5.settings import Limits
 from twisted_socks5.wire import Command
 
 if TYPE_CHECKING:
+    from twisted_socks5.policy import Decision
     from twisted_socks5.server.session import Session
 
 
@@ -98,28 +99,34 @@ class Admission:
 
     def claimsOfRequest(self, session: Session) -> Sequence[Claim]:
         """
-        What a session claims by its user, its command, and the rule that lets it
-        pass.
+        What a session claims by its user and its command.
         """
         client, identity, command = session.client, session.identity, session.command
-        decision = session.decision
-        limits = None if decision is None else decision.limits
-        if command == Command.CONNECT and limits is None and not self._countsUsers:
+        if command == Command.CONNECT and not self._countsUsers:
             return ()
         assert identity is not None
         assert command is not None
         claims: list[Claim] = []
         for one in self._allowances:
             claims += one.ofUser(identity, client)
-            if command != Command.CONNECT:
-                claims += one.ofCommand(command, client)
-        if decision is not None and limits is not None:
-            rule = Allowance(decision.scope, limits)
-            claims += rule.ofAll()
-            claims += rule.ofClient(client)
-            claims += rule.ofUser(identity, client)
-            claims += rule.ofCommand(command, client)
+            claims += one.ofCommand(command, client)
         return claims
+
+    def claimsOfRule(self, session: Session, decision: Decision) -> Sequence[Claim]:
+        """
+        What a session claims by the rule that lets it pass, which has limits.
+        """
+        client, identity, command = session.client, session.identity, session.command
+        assert identity is not None
+        assert command is not None
+        assert decision.limits is not None
+        rule = Allowance(decision.scope, decision.limits)
+        return [
+            *rule.ofAll(),
+            *rule.ofClient(client),
+            *rule.ofUser(identity, client),
+            *rule.ofCommand(command, client),
+        ]
 
 
 class Holding:

@@ -132,7 +132,11 @@ class RulePolicy:
                 f"of which route {foresight.certain and foresight.certain.route} "
                 "does not tell",
             )
-        return self._of(request, foresight.possible or foresight.certain)
+        decision = self._of(request, foresight.possible or foresight.certain)
+        if foresight.isSure or not self.looksUp(decision.route):
+            return decision
+        # The limits come with the address, of the rule that decides on that.
+        return attrs.evolve(decision, limits=None)
 
     def checkAddress(self, request: IRequest, address: Address) -> Decision:
         """
@@ -223,7 +227,9 @@ def _decisionOf(rule: Rule, routes: Mapping[str, IRoute | None]) -> Decision:
     return RuleDecision(
         True,
         routes.get(rule.route),
+        limits=rule.limits,
         tags=rule.tags,
         reason=str(rule),
+        scope=f"rule {rule.text}",
         egress=rule.egress,
     )

@@ -18,6 +18,7 @@ from twisted_socks5.policy.conditions import Conditions, Facts
 from twisted_socks5.policy.destinations import Destinations
 from twisted_socks5.policy.egress import Egress
 from twisted_socks5.policy.ruleindex import RuleIndex
+from twisted_socks5.settings import Limits
 
 
 @attrs.frozen
@@ -37,6 +38,7 @@ class Rule:
     @ivar tags: Words for the log.
     @ivar comment: What its author says of it.
     @ivar line: Where it is in its file.
+    @ivar limits: What those are limited to together whom it lets pass, if anything.
     """
 
     number: int
@@ -49,6 +51,7 @@ class Rule:
     tags: tuple[str, ...] = ()
     comment: str = ""
     line: int = 0
+    limits: Limits | None = None
 
     def matches(
         self, facts: Facts, name: str | None, reading: IPAddress, literal: IPAddress
@@ -128,11 +131,13 @@ class Foresight:
         the certain one allows none.
     @ivar obstacle: The first rule before the certain one that may deny.  Asked for
         only where addresses will not be known.
+    @ivar isSure: Whether no rule before the certain one allows some address.
     """
 
     certain: Rule | None
     possible: Rule | None = None
     obstacle: Rule | None = None
+    isSure: bool = True
 
 
 class Ruleset:
@@ -204,11 +209,11 @@ class Ruleset:
             seeing = [rule for rule in allowing if rule.route not in self.blindRoutes]
             if name is None:  # what will be named may be an address
                 seeing = seeing or allowing
-            return Foresight(certain, possible=_first(seeing))
+            return Foresight(certain, _first(seeing), isSure=not allowing)
         if certain.route in self.blindRoutes and name is not None:
             denying = [rule for rule in undecided if not rule.allows]
             return Foresight(certain, obstacle=_first(denying))
-        return Foresight(certain)
+        return Foresight(certain, isSure=not any(rule.allows for rule in undecided))
 
     def tell(self, rule: Rule, facts: Facts, name: str | None) -> Certainty:
         """

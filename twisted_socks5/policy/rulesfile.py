@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import attrs
 
 from twisted_socks5.addresses import UNIX_CLIENT, IPAddress, IPNetwork, unmapped
+from twisted_socks5.limits.written import limitsOf
 from twisted_socks5.policy.conditions import (
     COMMANDS,
     METHODS,
@@ -31,13 +32,14 @@ from twisted_socks5.policy.destinations import Destinations, parseNetwork, parse
 from twisted_socks5.policy.egress import Egress, FromAddress, parseEgress
 from twisted_socks5.policy.networks import Networks
 from twisted_socks5.policy.rules import Rule, Ruleset
+from twisted_socks5.settings import Limits
 from twisted_socks5.tomltable import Table, TOMLFile, TOMLFileError
 
 _Value = TypeVar("_Value")
 
 _RULE_KEYS = (
     *("action", "user", "group", "from", "listener", "command", "to", "port"),
-    *("method", "time", "weekday", "reply", "route", "bind", "tag", "comment"),
+    *("method", "time", "weekday", "reply", "route", "bind", "limit", "tag", "comment"),
 )
 _ROUTE_KEYS = ("bind", "first")
 RULES_KEYS = ("timezone", "route", "rule")
@@ -163,7 +165,7 @@ def _readRule(table: Table, routes: dict[str, RouteSettings]) -> Rule:
     allows = table.one("action", "a text", _action)
     if allows is None:
         table.fail("", "a rule without action; expected action = 'allow' or 'deny'")
-    for key in ("route", "bind") if not allows else ("reply",):
+    for key in ("route", "bind", "limit") if not allows else ("reply",):
         if key in table.content:
             does = "allows" if allows else "denies"
             table.fail(key, f"expected none in a rule that {does}")
@@ -202,7 +204,20 @@ def _readRule(table: Table, routes: dict[str, RouteSettings]) -> Rule:
         table.several("tag", _TEXTS, _word) or (),
         table.one("comment", "a text", _comment) or "",
         table.line,
+        _readLimits(table),
     )
+
+
+def _readLimits(table: Table) -> Limits | None:
+    content = table.content.get("limit")
+    if content is None:
+        return None
+    if not isinstance(content, dict):
+        table.fail("limit", f"expected a table, not {content!r}")
+    try:
+        return limitsOf(content)
+    except ValueError as error:
+        table.fail("limit", error)
 
 
 def _readConditions(table: Table) -> Conditions:

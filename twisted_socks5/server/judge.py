@@ -54,12 +54,15 @@ class Judge:
         """
         return await self._answer("decide", request)
 
-    async def check(self, request: Request, address: Address, asked: Address) -> None:
+    async def check(
+        self, request: Request, address: Address, asked: Address
+    ) -> Decision:
         """
         Judge an address that a request comes down to.
 
         @param asked: What the client has named; with UDP ASSOCIATE, which names
             none itself, that is another for each datagram.
+        @return: By what it is allowed.
         @raise ConnectionNotAllowed: It is denied.
         """
         if self._ownListeners.includes(address):
@@ -68,6 +71,7 @@ class Judge:
             request = attrs.evolve(request, destination=asked)
         answer = await self._answer("checkAddress", request, address)
         answer.enforce()
+        return answer
 
     async def checkName(self, request: Request, name: Address) -> None:
         """

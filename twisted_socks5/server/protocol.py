@@ -7,7 +7,7 @@ One client's connection, phase by phase.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from twisted_socks5.errors import (
     ConnectionNotAllowed,
     GeneralFailure,
     NoAcceptableMethod,
+    ReplyError,
     SOCKSError,
     StreamEnded,
 )
@@ -37,6 +38,7 @@ from twisted_socks5.limits.admission import Holding
 from twisted_socks5.limits.claims import Claim
 from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.outcome import outcomeOf
+from twisted_socks5.policy import Decision
 from twisted_socks5.relay.halfclose import canHalfClose, passHalfClose
 from twisted_socks5.relay.plain import plainTransport
 from twisted_socks5.server.exchange import Exchange
@@ -91,6 +93,7 @@ class SOCKS5ServerProtocol(Protocol):
     _isKnown = False
     _holding: Holding | None = None
     _requested: Holding | None = None
+    _rules: dict[str, Holding] | None = None
     _unanswered = 0
 
     # -- the conversation -----------------------------------------------------
@@ -126,6 +129,8 @@ class SOCKS5ServerProtocol(Protocol):
             session.decision.enforce()
             if claims := factory.admission.claimsOfRequest(session):
                 await self.claimForRequest(claims)
+            if session.decision.limits is not None:
+                await self.claimForRule(session.decision)
 
         session.state = State.RUNNING
         await outcomeOf(command.run(session, request))
@@ -216,15 +221,34 @@ class SOCKS5ServerProtocol(Protocol):
 
     async def claimForRequest(self, claims: Sequence[Claim]) -> None:
         """
-        Count the session for what is limited by user, command and rule; not any more
-        for what it was counted for by a decision before.
+        Count the session for what is limited by user and command.
 
         @raise ReplyError: One more is too many.
         """
-        if self._requested is not None:
-            self._requested.release()
-        self._requested = Holding(self.factory.admission)
-        refused = self._requested.admit(claims)
+        if self._requested is None:  # else it was before the policy has changed
+            self._requested = Holding(self.factory.admission)
+            await self._claim(self._requested, claims)
+
+    async def claimForRule(self, decision: Decision) -> None:
+        """
+        Count the session, once, for the limits of a rule that lets it pass.
+
+        @raise ReplyError: One more is too many.
+        """
+        if self._rules is None:
+            self._rules = {}
+        if decision.scope in self._rules:
+            return
+        admission = self.factory.admission
+        holding = self._rules[decision.scope] = Holding(admission)
+        try:
+            await self._claim(holding, admission.claimsOfRule(self.session, decision))
+        except ReplyError:
+            del self._rules[decision.scope]
+            raise
+
+    async def _claim(self, holding: Holding, claims: Sequence[Claim]) -> None:
+        refused = holding.admit(claims)
         if isinstance(refused, Deferred):
             refused = await refused
         if refused is None:
@@ -235,16 +259,20 @@ class SOCKS5ServerProtocol(Protocol):
 
     # -- what a command does to its client -----------------------------------------
 
-    def check(self, address: Address, asked: Address | None) -> Awaitable[None]:
+    async def check(self, address: Address, asked: Address | None) -> None:
         """
         Whether the client's request may come down to an address.
 
         @param asked: What the client has named.
 
-        @raise ConnectionNotAllowed: It may not.
+        @raise ReplyError: It may not.
         """
         assert self._request is not None
-        return self.factory.judge.check(self._request, address, asked or address)
+        decision = await self.factory.judge.check(
+            self._request, address, asked or address
+        )
+        if decision.limits is not None:
+            await self.claimForRule(decision)
 
     async def checkName(self, name: Address) -> None:
         """
@@ -272,8 +300,8 @@ class SOCKS5ServerProtocol(Protocol):
             outbound.abort()
             return
         session.state = State.RELAYING
-        if self._requested is not None:
-            self._requested.release("binds-per-client")  # that port is closed
+        for holding in self._holdings():
+            holding.release("binds-per-client")  # that port is closed
         session.dialled = outbound.peer
         session.tunnel = session.traffic = self.factory.relay.join(
             self.transport,
@@ -448,10 +476,17 @@ class SOCKS5ServerProtocol(Protocol):
         if session.state is State.ENDED:
             return
         session.reason = session.reason or reason
-        for holding in (self._holding, self._requested):
-            if holding is not None:
-                holding.release()
+        for holding in self._holdings():
+            holding.release()
         self.factory.sessionEnded(session)
+
+    def _holdings(self) -> Iterator[Holding]:
+        if self._holding is not None:
+            yield self._holding
+        if self._requested is not None:
+            yield self._requested
+        if self._rules is not None:
+            yield from self._rules.values()
 
     def stopTimer(self) -> None:
         """
