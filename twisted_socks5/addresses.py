@@ -26,6 +26,7 @@ from twisted.internet.address import IPv4Address as TCP4Address
 from twisted.internet.address import IPv6Address as TCP6Address
 from twisted.internet.interfaces import IAddress
 
+from twisted_socks5.device import bindToDevice
 from twisted_socks5.errors import InvalidName
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
@@ -142,14 +143,16 @@ def familyOf(ip: IPAddress) -> socket.AddressFamily:
     return socket.AF_INET6 if ip.version == 6 else socket.AF_INET
 
 
-def localTowards(ip: IPAddress) -> IPAddress:
+def localTowards(ip: IPAddress, interface: str = "") -> IPAddress:
     """
     The address of this host that packets to an address come from, by the
     kernel's routes.  Nothing is sent.
 
+    @param interface: The network interface that they go out by; empty is any.
     @raise OSError: There is no way there.
     """
     with socket.socket(familyOf(ip), socket.SOCK_DGRAM) as probe:
+        bindToDevice(probe, interface)
         probe.connect((str(ip), 9))
         local = fromSocketName(probe.getsockname()).ip
     assert local is not None

@@ -346,6 +346,17 @@ class IOutbound(Interface):
         """
 
 
+class IWatchedOutbound(IOutbound):
+    """
+    A connection whose route wants to know how long it is used.
+    """
+
+    def ended() -> None:
+        """
+        What took the connection over has ended.  Called once.
+        """
+
+
 class IListening(Interface):
     """
     A port that waits for one peer to connect (BIND).

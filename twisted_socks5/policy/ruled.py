@@ -32,9 +32,11 @@ class RuleDecision(Decision):
 
     @ivar egress: What the rule says of the address to go out from, of which
         C{bindAddress} is what came for one session.
+    @ivar routeName: What the rule calls the way out; empty is the server's own.
     """
 
     egress: Egress | None = None
+    routeName: str = ""
 
 
 @implementer(INamePolicy)
@@ -232,4 +234,5 @@ def _decisionOf(rule: Rule, routes: Mapping[str, IRoute | None]) -> Decision:
         reason=str(rule),
         scope=f"rule {rule.text}",
         egress=rule.egress,
+        routeName=rule.route,
     )

@@ -29,8 +29,9 @@ from twisted_socks5.policy.conditions import (
 )
 from twisted_socks5.policy.coverage import covered, isCarried
 from twisted_socks5.policy.destinations import Destinations, parseNetwork, parsePattern
-from twisted_socks5.policy.egress import Egress, FromAddress, parseEgress
+from twisted_socks5.policy.egress import parseEgress
 from twisted_socks5.policy.networks import Networks
+from twisted_socks5.policy.routesfile import RouteSettings, readRoutes
 from twisted_socks5.policy.rules import Rule, Ruleset
 from twisted_socks5.settings import Limits
 from twisted_socks5.tomltable import Table, TOMLFile, TOMLFileError
@@ -41,7 +42,6 @@ _RULE_KEYS = (
     *("action", "user", "group", "from", "listener", "command", "to", "port"),
     *("method", "time", "weekday", "reply", "route", "bind", "limit", "tag", "comment"),
 )
-_ROUTE_KEYS = ("bind", "first")
 RULES_KEYS = ("timezone", "route", "rule")
 """
 What a file of rules has at its top.
@@ -49,20 +49,6 @@ What a file of rules has at its top.
 
 _TEXTS = "a text or a list of texts"
 _NUMBERS = "a number or a text, or a list of them"
-
-
-@attrs.frozen
-class RouteSettings:
-    """
-    A way out, straight from this host, or several to be tried in turn.
-
-    @ivar egress: Which address of this host to go out from; L{None}, if it is
-        several.
-    @ivar first: The names of those, of which the first that works is taken.
-    """
-
-    egress: Egress | None
-    first: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -111,7 +97,7 @@ def readRules(top: Table) -> RulesFile:
     @param top: The top of the file.
     @raise TOMLFileError: They are not as expected.
     """
-    routes = _readRoutes(top)
+    routes = readRoutes(top)
     tables = top.content.get("rule")
     if not isinstance(tables, list) or not tables:
         top.fail("rule", "expected at least one [[rule]]")
@@ -129,35 +115,6 @@ def readRules(top: Table) -> RulesFile:
             f"({earlier.text}) does already; expected it before that one, or not at all"
         )
     return RulesFile(Ruleset(rules), routes, top.one("timezone", "a text", _timezone))
-
-
-def _readRoutes(top: Table) -> dict[str, RouteSettings]:
-    tables = top.content.get("route", {})
-    if not isinstance(tables, dict):
-        top.fail("route", "expected tables with names, [route.NAME]")
-    routes = {}
-    for name, content in tables.items():
-        if not isinstance(content, dict):
-            Table(top.file, "route", 0, tables, ()).fail(
-                name, "expected tables with names, [route.NAME]"
-            )
-        table = Table(top.file, f"route.{name}", 0, content, _ROUTE_KEYS)
-        table.checkKeys()
-        egress = table.one("bind", "a text", parseEgress)
-        first = table.several("first", _TEXTS, _name) or ()
-        if (egress is None) is (not first):
-            table.fail("", "expected either bind or first")
-        routes[name] = RouteSettings(egress, first)
-    for name, route in routes.items():
-        table = Table(top.file, f"route.{name}", 0, tables[name], _ROUTE_KEYS)
-        for place, other in enumerate(route.first):
-            if other not in routes or not isinstance(routes[other].egress, FromAddress):
-                table.fail(
-                    "first",
-                    f"{other}: expected the name of a route that binds an address",
-                    place,
-                )
-    return routes
 
 
 def _readRule(table: Table, routes: dict[str, RouteSettings]) -> Rule:

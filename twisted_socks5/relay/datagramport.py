@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_socks5.addresses import IPAddress, familyOf, fromSocketName
+from twisted_socks5.device import bindToDevice
 from twisted_socks5.errors import CommandNotSupported, GeneralFailure, errorForOSError
 from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.settings import Ports
@@ -117,7 +118,11 @@ class DatagramPort:
 
 
 def openDatagramPort(
-    reactor: Any, protocol: DatagramProtocol, host: IPAddress, ports: Ports
+    reactor: Any,
+    protocol: DatagramProtocol,
+    host: IPAddress,
+    ports: Ports,
+    interface: str = "",
 ) -> None:
     """
     Open a UDP port that takes whole datagrams, and bursts of them.
@@ -125,6 +130,7 @@ def openDatagramPort(
     @param protocol: Is given a L{DatagramPort} for its transport.
     @param host: The address of this host to receive at.
     @param ports: Which ports there are.
+    @param interface: The network interface to keep to; empty is any.
     @raise ReplyError: It cannot be opened.
     """
     if not IReactorFDSet.providedBy(reactor):
@@ -136,6 +142,7 @@ def openDatagramPort(
             raise errorForOSError(error) from None
         try:
             opened.setblocking(False)
+            bindToDevice(opened, interface)
             opened.bind((str(host), number))
             _enlarge(opened)
         except OSError as error:

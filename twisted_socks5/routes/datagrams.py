@@ -134,6 +134,7 @@ class DirectDatagrams:
         check: Check,
         bindAddress: IPAddress | None,
         answersFrom: str,
+        interface: str = "",
     ) -> None:
         """
         @param addressOf: Finds the IP address to use for a destination, which
@@ -142,12 +143,14 @@ class DirectDatagrams:
         @param bindAddress: The address on this host to send from.
         @param answersFrom: C{"address"}: who was sent to may answer; or
             C{"any"}.
+        @param interface: The network interface to keep to; empty is any.
         """
         self._reactor = reactor
         self._addressOf = addressOf
         self._check = check
         self._bindAddress = bindAddress
         self._answersFrom = answersFrom
+        self._interface = interface
         self._receiver: IDatagramReceiver | None = None
         self._families: dict[int, _Family] = {}
 
@@ -183,7 +186,7 @@ class DirectDatagrams:
                 )
             assert self._receiver is not None
             family = _Family(self._receiver, self._answersFrom)
-            openDatagramPort(self._reactor, family, host, Ports())
+            openDatagramPort(self._reactor, family, host, Ports(), self._interface)
             self._families[ip.version] = family
         return family
 

@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_socks5.addresses import Address, IPAddress, familyOf, fromSocketName
+from twisted_socks5.device import bindToDevice
 from twisted_socks5.errors import (
     AddressTypeNotSupported,
     GeneralFailure,
@@ -162,13 +163,17 @@ def canDial(reactor: Any) -> bool:
 
 
 def dial(
-    reactor: Any, target: Address, bindAddress: IPAddress | None = None
+    reactor: Any,
+    target: Address,
+    bindAddress: IPAddress | None = None,
+    interface: str = "",
 ) -> Deferred[IOutbound] | IOutbound:
     """
     Connect to an IP address.
 
     @param reactor: One that L{canDial}.
     @param bindAddress: The address on this host to go out from.
+    @param interface: The network interface to go out by; empty is any.
     @return: The connection, at once or later.
     @raise ReplyError: It failed at once.
     """
@@ -186,6 +191,7 @@ def dial(
     try:
         connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connecting.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        bindToDevice(connecting, interface)
         if bindAddress is not None:
             if _BIND_ADDRESS_NO_PORT is not None and family == socket.AF_INET:
                 connecting.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)

@@ -59,11 +59,15 @@ class DirectRoute:
         bindAddress: IPAddress | None = None,
         bind: BindSettings | None = None,
         udp: UDPSettings | None = None,
+        interface: str = "",
     ) -> None:
         """
         @param bindAddress: The address on this host to go out from.
         @param bind: How to listen.
         @param udp: Who may answer a client's datagrams.
+        @param interface: The network interface to keep to (Linux); empty is any.
+            Names are looked up by any.
+        @raise ValueError: The reactor cannot do with one.
         """
         self._reactor = reactor
         self._resolver = resolver
@@ -72,9 +76,16 @@ class DirectRoute:
         self._bindAddress = bindAddress
         self._bindSettings = bind or BindSettings()
         self._udpSettings = udp or UDPSettings()
-        self._dial: Callable[[Address], Any] = partial(
-            dial if canDial(reactor) else connectTCP, reactor, bindAddress=bindAddress
-        )
+        self._interface = interface
+        self._dial: Callable[[Address], Any]
+        if canDial(reactor):
+            self._dial = partial(
+                dial, reactor, bindAddress=bindAddress, interface=interface
+            )
+        elif interface:
+            raise ValueError("the reactor cannot watch sockets of an interface")
+        else:
+            self._dial = partial(connectTCP, reactor, bindAddress=bindAddress)
 
     def boundTo(self, address: IPAddress) -> IRoute:
         """
@@ -87,6 +98,23 @@ class DirectRoute:
             address,
             self._bindSettings,
             self._udpSettings,
+            self._interface,
+        )
+
+    def by(self, interface: str) -> DirectRoute:
+        """
+        The same, by a network interface.
+
+        @raise ValueError: The reactor cannot do with one.
+        """
+        return DirectRoute(
+            self._reactor,
+            self._resolver,
+            self._timeouts,
+            self._bindAddress,
+            self._bindSettings,
+            self._udpSettings,
+            interface,
         )
 
     async def connect(self, target: Address, check: Check) -> IOutbound:
@@ -151,7 +179,12 @@ class DirectRoute:
             peers = set(allowed)
             host = allowed[0]
         return listen(
-            self._reactor, self._localFor(host), peers, check, self._bindSettings
+            self._reactor,
+            self._localFor(host),
+            peers,
+            check,
+            self._bindSettings,
+            self._interface,
         )
 
     def _localFor(self, peer: IPAddress) -> IPAddress:
@@ -161,7 +194,9 @@ class DirectRoute:
         bindAddress = self._bindAddress
         if bindAddress is None:
             try:
-                return peer if peer.is_unspecified else localTowards(peer)
+                if peer.is_unspecified:
+                    return peer
+                return localTowards(peer, self._interface)
             except OSError as problem:
                 raise errorForOSError(problem) from None
         if bindAddress.version != peer.version:
@@ -183,6 +218,7 @@ class DirectRoute:
             check,
             self._bindAddress,
             self._udpSettings.replies,
+            self._interface,
         )
 
 

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_socks5.addresses import Address, IPAddress, familyOf, fromSocketName
+from twisted_socks5.device import bindToDevice
 from twisted_socks5.errors import ConnectionNotAllowed, GeneralFailure, errorForOSError
 from twisted_socks5.interfaces import IListening, IOutbound
 from twisted_socks5.routes.dial import SocketOutbound
@@ -163,6 +164,7 @@ def listen(
     expected: Container[IPAddress] | None,
     check: Check,
     settings: BindSettings,
+    interface: str = "",
 ) -> Listening:
     """
     Listen on an address of this host.
@@ -172,10 +174,11 @@ def listen(
     @param expected: Who may connect; L{None} is anybody.
     @param check: Judges a peer.
     @param settings: Which ports there are, and what is told of the address.
+    @param interface: The network interface to keep to; empty is any.
     @raise ReplyError: It cannot be done.
     """
     try:
-        port = _openPort(host, settings.ports)
+        port = _openPort(host, settings.ports, interface)
     except OSError as problem:
         raise errorForOSError(problem) from None
     local = fromSocketName(port.getsockname())
@@ -185,7 +188,7 @@ def listen(
     return Listening(reactor, port, expected, check, local)
 
 
-def _openPort(host: IPAddress, ports: Ports) -> socket.socket:
+def _openPort(host: IPAddress, ports: Ports, interface: str) -> socket.socket:
     """
     Open one of the ports that there are.
 
@@ -200,6 +203,7 @@ def _openPort(host: IPAddress, ports: Ports) -> socket.socket:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if opened.family == socket.AF_INET6:
                 opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            bindToDevice(opened, interface)
             opened.bind((str(host), number))
             opened.listen(_BACKLOG)
         except OSError as problem:

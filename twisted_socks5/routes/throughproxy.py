@@ -30,15 +30,18 @@ from twisted_socks5 import wire
 from twisted_socks5.addresses import Address, IPAddress, unmapped
 from twisted_socks5.client.conversation import Conversation
 from twisted_socks5.client.datagrams import SOCKS5DatagramEndpoint, SOCKS5DatagramPort
+from twisted_socks5.client.endpoint import SOCKS5ClientEndpoint
 from twisted_socks5.client.proxy import TIMEOUT, Proxy, reachable
 from twisted_socks5.client.strings import authenticatorsFromArguments
 from twisted_socks5.client.takeover import abort
 from twisted_socks5.client.target import Target
 from twisted_socks5.errors import (
     CommandNotSupported,
+    ConnectionNotAllowed,
     GeneralFailure,
     ReplyError,
     SOCKSError,
+    TimedOut,
 )
 from twisted_socks5.interfaces import (
     IClientAuthenticator,
@@ -46,6 +49,7 @@ from twisted_socks5.interfaces import (
     IDatagrams,
     IListening,
     IOutbound,
+    IRevisable,
     IRoute,
 )
 
@@ -55,6 +59,16 @@ if TYPE_CHECKING:
     from twisted_socks5.interfaces import Check
 
 _Result = TypeVar("_Result")
+
+MAX_DESTINATIONS = 4096
+"""
+How many destinations of one association are remembered.
+"""
+
+MAX_REASONS = 64
+"""
+How many ports of one host are remembered, to be judged again.
+"""
 
 _UNKNOWN = Address(IPv4Address(0), 0)
 
@@ -68,6 +82,10 @@ async def _asked(asking: Awaitable[_Result]) -> _Result:
     """
     try:
         return await asking
+    except TimedOut as error:
+        if error.proxy:
+            raise
+        raise GeneralFailure("no way to the proxy in time") from error
     except (ReplyError, CancelledError):
         raise
     except SOCKSError as error:
@@ -156,6 +174,65 @@ class ProxiedListening:
             self._conversation.abort()
 
 
+class _Answers:
+    """
+    Who may answer.  The proxy sees to that, until the policy has changed: from then
+    on, those whom the client has sent to and may still send to, and, once it has
+    sent to a name again, all but those that are denied.
+    """
+
+    def __init__(self) -> None:
+        self._hosts: dict[IPAddress, dict[Address, None]] = {}
+        self._denied: dict[IPAddress, None] = {}
+        self._mayBeOthers = True
+
+    def sentTo(self, destination: Address) -> None:
+        """
+        The client may send there.
+        """
+        ip = destination.ip
+        if ip is None:
+            self._mayBeOthers = True
+            return
+        self._denied.pop(ip, None)
+        reasons = self._hosts.pop(ip, {})
+        _remember(reasons, destination, MAX_REASONS)
+        _remember(self._hosts, ip, MAX_DESTINATIONS, reasons)
+
+    def allow(self, source: IPAddress) -> bool:
+        """
+        Whether something may come from there.
+        """
+        return source in self._hosts or (
+            self._mayBeOthers and source not in self._denied
+        )
+
+    async def revise(self, check: Check) -> None:
+        """
+        The policy may have changed.
+        """
+        self._mayBeOthers = False
+        for ip, reasons in list(self._hosts.items()):
+            for destination in list(reasons):
+                try:
+                    await check(destination, destination)
+                except ConnectionNotAllowed:
+                    reasons.pop(destination, None)
+            if not reasons and self._hosts.get(ip) is reasons:
+                del self._hosts[ip]
+                _remember(self._denied, ip, MAX_DESTINATIONS)
+
+
+def _remember(known: dict[Any, Any], key: object, most: int, what: Any = None) -> None:
+    """
+    Remember something, and forget the oldest where there is too much.
+    """
+    known.pop(key, None)
+    known[key] = what
+    if len(known) > most:
+        del known[next(iter(known))]
+
+
 class _Datagrams(DatagramProtocol):
     """
     What comes back from the proxy.
@@ -164,18 +241,25 @@ class _Datagrams(DatagramProtocol):
     noisy = False
     receiver: IDatagramReceiver | None = None
 
+    def __init__(self) -> None:
+        self.answers = _Answers()
+
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         if self.receiver is None:
             return
         try:
-            header = wire.encodeDatagramHeader(ip_address(addr[0]), addr[1])
+            source = unmapped(ip_address(addr[0]))
         except ValueError:  # a name, which clients do not expect
             self.receiver.dropped("source")
-        else:
+            return
+        if self.answers.allow(source):
+            header = wire.encodeDatagramHeader(source, addr[1])
             self.receiver.received(header, datagram)
+        else:
+            self.receiver.dropped("stranger")
 
 
-@implementer(IDatagrams)
+@implementer(IDatagrams, IRevisable)
 class ProxiedDatagrams:
     """
     A UDP association at the proxy.
@@ -200,6 +284,7 @@ class ProxiedDatagrams:
         """
         if destination.ip is not None:
             await self._check(destination)
+        self._protocol.answers.sentTo(destination)
         to = (str(destination.host), destination.port)
 
         def send(payload: bytes) -> None:
@@ -209,6 +294,12 @@ class ProxiedDatagrams:
                 raise OSError(EMSGSIZE, strerror(EMSGSIZE)) from None
 
         return send
+
+    async def revise(self) -> None:
+        """
+        The policy may have changed.
+        """
+        await self._protocol.answers.revise(self._check)
 
     @property
     def ports(self) -> Collection[int]:
@@ -255,6 +346,7 @@ class ThroughProxy:
         self._proxy = Proxy(
             proxyEndpoint, authenticators, timeout=timeout, reactor=clock
         )
+        self._isChain = isinstance(proxyEndpoint, SOCKS5ClientEndpoint)
         self._datagrams = SOCKS5DatagramEndpoint(
             reactor, proxyEndpoint, *authenticators, timeout=timeout
         )
@@ -300,10 +392,13 @@ class ThroughProxy:
 
     async def datagrams(self, check: Check) -> IDatagrams:
         """
-        Have the proxy pass datagrams on.
+        Have the proxy pass datagrams on.  The last one of a chain would be sent
+        them from here, past the others, so that it knows where we are.
 
         @raise ReplyError: What to tell the client.
         """
+        if self._isChain:
+            raise CommandNotSupported("datagrams do not go through a chain")
         protocol = _Datagrams()
         port = await _asked(self._datagrams.listen(protocol))
         return ProxiedDatagrams(protocol, port, check)

@@ -32,7 +32,12 @@ from twisted_socks5.errors import (
     SOCKSError,
     StreamEnded,
 )
-from twisted_socks5.interfaces import IAuthenticator, IOutbound, IRevisable
+from twisted_socks5.interfaces import (
+    IAuthenticator,
+    IOutbound,
+    IRevisable,
+    IWatchedOutbound,
+)
 from twisted_socks5.layered import LayeredTransport
 from twisted_socks5.limits.admission import Holding
 from twisted_socks5.limits.claims import Claim
@@ -95,6 +100,7 @@ class SOCKS5ServerProtocol(Protocol):
     _requested: Holding | None = None
     _rules: dict[str, Holding] | None = None
     _unanswered = 0
+    _outbound: IWatchedOutbound | None = None
 
     # -- the conversation -----------------------------------------------------
 
@@ -303,6 +309,8 @@ class SOCKS5ServerProtocol(Protocol):
         for holding in self._holdings():
             holding.release("binds-per-client")  # that port is closed
         session.dialled = outbound.peer
+        if IWatchedOutbound.providedBy(outbound):
+            self._outbound = outbound
         session.tunnel = session.traffic = self.factory.relay.join(
             self.transport,
             self.stream,
@@ -478,6 +486,8 @@ class SOCKS5ServerProtocol(Protocol):
         session.reason = session.reason or reason
         for holding in self._holdings():
             holding.release()
+        if self._outbound is not None:
+            self._outbound.ended()
         self.factory.sessionEnded(session)
 
     def _holdings(self) -> Iterator[Holding]:

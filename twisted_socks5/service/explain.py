@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from ipaddress import IPv4Address, ip_address
 from typing import Any
@@ -23,17 +23,19 @@ from zope.interface import implementer
 from twisted_socks5.addresses import UNIX_CLIENT, Address, readings, unmapped
 from twisted_socks5.authenticators import Identity
 from twisted_socks5.errors import InvalidName, SOCKSError
-from twisted_socks5.interfaces import IRequest, IResolver
+from twisted_socks5.interfaces import IRequest, IResolver, IRoute
 from twisted_socks5.observe.escape import escape
 from twisted_socks5.outcome import outcomeOf
 from twisted_socks5.policy import RulePolicy
 from twisted_socks5.policy.conditions import COMMANDS
 from twisted_socks5.policy.decision import Decision
-from twisted_socks5.policy.ruled import isOpen
+from twisted_socks5.policy.routesfile import RouteSettings
+from twisted_socks5.policy.ruled import RuleDecision, isOpen
 from twisted_socks5.policy.rules import Certainty, Rule
 from twisted_socks5.policy.rulesfile import loadRules
-from twisted_socks5.routes import NameResolver
+from twisted_socks5.routes import DirectRoute, NameResolver
 from twisted_socks5.service.plugins import POLICY, ROUTE, findPlugins, makePlugin
+from twisted_socks5.service.routes import RouteMaker
 from twisted_socks5.service.rules import policyOf, takeRules
 from twisted_socks5.wire import Command
 
@@ -73,16 +75,17 @@ def main(arguments: Sequence[str]) -> None:
         guard = makePlugin(POLICY, plugins, reactor, options.policy)
         loaded = loadRules(options.rules)
         policy = policyOf(loaded, lambda: secondsOf(options.at, policy), guard)
+        resolver = NameResolver(reactor)
+        own: IRoute = DirectRoute(reactor, resolver)
         if options.route:
-            route = makePlugin(ROUTE, plugins, reactor, options.route)
-            takeRules(policy, loaded, route)
+            own = makePlugin(ROUTE, plugins, reactor, options.route)
+        takeRules(policy, loaded, own, RouteMaker(reactor, own, isForShow=True))
     except ValueError as error:
         print(f"socks5: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(WRONG) from None
 
     async def run() -> None:
-        resolver = NameResolver(reactor)
-        raise SystemExit(await explain(policy, options, resolver, print))
+        raise SystemExit(await explain(policy, options, resolver, print, loaded.routes))
 
     react(lambda _: Deferred.fromCoroutine(run()))
 
@@ -153,11 +156,13 @@ async def explain(
     options: Namespace,
     resolver: IResolver,
     write: Callable[[str], object],
+    routes: Mapping[str, RouteSettings] | None = None,
 ) -> int:
     """
     Tell the way of a request through the rules.
 
     @param options: What L{parse} returns.
+    @param routes: What the file says of the ways out.
     @return: The exit status.
     """
     method = options.method or ("username" if options.user else "none")
@@ -179,15 +184,21 @@ async def explain(
     asked = attrs.evolve(request, destination=_ANYWHERE) if isDatagram else request
     _writeRules(policy, asked, write)
     decision = policy.decide(asked)
-    if not decision.allowed or (isOpen(asked) and not isDatagram):
+    if not decision.allowed:
         return _end(decision, write)
+    way = _wayOf(decision, routes or {})
+    if isOpen(asked) and not isDatagram:
+        return _end(decision, write, way)
 
     request = attrs.evolve(request, session=Namespace(decision=decision))
     addresses = [destination]
     if destination.ip is None:
         named = policy.checkName(request) if isDatagram else decision
-        if not named.allowed or not policy.looksUp(decision.route):
+        if not named.allowed:
             return _end(named, write)
+        if not policy.looksUp(decision.route):
+            write(f"  {destination.host} is not looked up here, but at the other end")
+            return _end(named, write, way)
         try:
             found = await outcomeOf(resolver.resolve(str(destination.host)))
         except SOCKSError as error:
@@ -199,7 +210,21 @@ async def explain(
         answer = policy.checkAddress(request, address)
         write(f"  {address}: {_outcome(answer)}")
         answers.append(answer)
-    return _end(next((one for one in answers if one.allowed), answers[0]), write)
+    return _end(next((one for one in answers if one.allowed), answers[0]), write, way)
+
+
+def _wayOf(decision: Decision, routes: Mapping[str, RouteSettings]) -> str:
+    """
+    By which way it goes, in a line.
+    """
+    name = decision.routeName if isinstance(decision, RuleDecision) else ""
+    if name in routes:
+        line = f"by route {name} ({routes[name].way})"
+    else:
+        line = "by the server's own way out"
+    if decision.bindAddress is not None:
+        line += f", from {decision.bindAddress}"
+    return line
 
 
 def _outcome(decision: Decision) -> str:
@@ -209,7 +234,9 @@ def _outcome(decision: Decision) -> str:
     return f"denied with {decision.reply:02x}: {reason}"
 
 
-def _end(decision: Decision, write: Callable[[str], object]) -> int:
+def _end(decision: Decision, write: Callable[[str], object], way: str = "") -> int:
+    if decision.allowed:
+        write(f"  {escape(way)}")
     write(_outcome(decision))
     return ALLOWED if decision.allowed else DENIED
 

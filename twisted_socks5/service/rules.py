@@ -12,16 +12,14 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from twisted.application.service import Service
+from twisted.application.service import MultiService
 from twisted.logger import Logger
 
-from twisted_socks5.errors import CommandNotSupported
 from twisted_socks5.interfaces import IConnectPolicy, IRoute
 from twisted_socks5.policy import Guard, RulePolicy, Ruleset
-from twisted_socks5.policy.egress import FromAddress
 from twisted_socks5.policy.rulesfile import RulesFile, loadRules
-from twisted_socks5.routes.failover import FailoverRoute
 from twisted_socks5.server.factory import SOCKS5ServerFactory
+from twisted_socks5.service.routes import RouteMaker
 
 _log = Logger(namespace="twisted_socks5")
 
@@ -46,46 +44,23 @@ def policyOf(
     )
 
 
-def routesOf(loaded: RulesFile, own: IRoute) -> dict[str, IRoute | None]:
-    """
-    The ways out of a file.
-
-    @param own: The server's own.
-    @return: By their names; L{None} is the server's own, from an address that the
-        rule has.
-    @raise ValueError: The server's own cannot go out from an address.
-    """
-    routes: dict[str, IRoute | None] = {}
-    for name, settings in loaded.routes.items():
-        addresses = [loaded.routes[one].egress for one in settings.first]
-        try:
-            ways = [
-                own.boundTo(egress.address)
-                for egress in addresses
-                if isinstance(egress, FromAddress)
-            ]
-        except CommandNotSupported as error:
-            raise ValueError(f"route {name}: {error}") from None
-        routes[name] = FailoverRoute(ways) if ways else None
-    return routes
-
-
-def takeRules(policy: RulePolicy, loaded: RulesFile, own: IRoute) -> None:
+def takeRules(
+    policy: RulePolicy, loaded: RulesFile, own: IRoute, maker: RouteMaker
+) -> None:
     """
     Have a policy go by a file's rules.
 
-    @param own: The server's own way out, which all of a file's are made of: if it
-        does not look names up here, none of them does.
+    @param own: The server's own way out.
+    @param maker: Makes those that the file names.
     @raise ValueError: It cannot go out as the file says; the old rules stay.
     """
-    routes = routesOf(loaded, own)
-    ruleset = loaded.ruleset
+    routes, blind = maker.make(loaded.routes)
     if not own.resolvesNames:
-        ruleset = Ruleset(ruleset, {"", *routes})
-    policy.replace(ruleset, routes, loaded.timezone)
+        blind.add("")
+    policy.replace(Ruleset(loaded.ruleset, blind), routes, loaded.timezone)
 
 
-class RulesReload(Service):
+class RulesReload(MultiService):
     """
     Reads the file again at SIGHUP, for new sessions and for those that live.
     """
@@ -104,18 +79,21 @@ class RulesReload(Service):
         @param policy: Who goes by it.
         @param factory: Whose sessions are judged, and whose route is the server's own.
         """
+        MultiService.__init__(self)
         self._reactor = reactor
         self._path = os.path.abspath(path)
         self._policy = policy
         self._factory = factory
         self._before: Any = signal.SIG_DFL
-        takeRules(policy, loaded, factory.route)
+        self._maker = RouteMaker(reactor, factory.route, factory.timeouts.connect)
+        self._maker.setServiceParent(self)
+        takeRules(policy, loaded, factory.route, self._maker)
 
     def startService(self) -> None:
         """
         Take the signal, after the reactor has taken its own.
         """
-        Service.startService(self)
+        MultiService.startService(self)
         self._reactor.callWhenRunning(self._takeSignal)
 
     def _takeSignal(self) -> None:
@@ -123,12 +101,12 @@ class RulesReload(Service):
             signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload)
         )
 
-    def stopService(self) -> None:
+    def stopService(self) -> Any:
         """
         Leave the signal to others.
         """
-        Service.stopService(self)
         signal.signal(signal.SIGHUP, self._before)
+        return MultiService.stopService(self)
 
     def reload(self) -> None:
         """
@@ -136,7 +114,7 @@ class RulesReload(Service):
         """
         try:
             loaded = loadRules(self._path)
-            takeRules(self._policy, loaded, self._factory.route)
+            takeRules(self._policy, loaded, self._factory.route, self._maker)
         except ValueError as error:
             _log.error("the old rules stay in force: {problem}", problem=str(error))
             return
