@@ -66,7 +66,7 @@ class Rules:
         self.path.write_text(text)
         self._times += 1
         self.server.process.send_signal(signal.SIGHUP)
-        self.server.waitForLog("rules were loaded", self._times)
+        self.server.waitForLog("the configuration was loaded", self._times)
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_aFileThatDoesNotLoad(rules: Rules) -> None:
     path.write_text(DENY + "too = 'x'\n")
     server.process.send_signal(signal.SIGHUP)
     server.waitForLog(
-        f"the old rules stay in force: {path}:3: unknown key 'too': did you mean to?"
+        f"the old configuration stays in force: {path}:3: unknown key 'too': did you mean to?"
     )
     server.defects = 1
     assertPasses(client, destination)

@@ -697,7 +697,7 @@ def test_failover(
     if reloads:
         path.write_text(FAILOVER)
         server.process.send_signal(signal.SIGHUP)
-        server.waitForLog("rules were loaded")
+        server.waitForLog("the configuration was loaded")
     port = listener.getsockname()[1]
     with server.connect() as client:
         client.sendall(b"\x05\x01\x00" + connectTo(port))
@@ -728,7 +728,7 @@ def test_throughAnotherProxy(
     if reloads:
         path.write_text(text)
         server.process.send_signal(signal.SIGHUP)
-        server.waitForLog("rules were loaded")
+        server.waitForLog("the configuration was loaded")
     for request in (connectToName(b"example.com", 80), connectTo(80, "10.0.0.1")):
         with server.connect() as client:
             client.sendall(b"\x05\x01\x00" + request)

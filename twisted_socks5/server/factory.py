@@ -8,6 +8,7 @@ What all connections of one server share.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -68,7 +69,6 @@ class SOCKS5ServerFactory(ServerFactory):
         the proxy.
     @ivar registry: The sessions that live now.
     @ivar relay: What carries bytes.
-    @ivar revision: How often the policy was said to have changed.
     @ivar route: The way out, unless the policy says another.
     @ivar throttle: Who has failed to log in, and how often.
     @ivar timeouts: The deadlines.
@@ -118,20 +118,7 @@ class SOCKS5ServerFactory(ServerFactory):
         """
         self.reactor = reactor
         self.timeouts = timeouts or Timeouts()
-        authenticators = list(authenticators)
-        if not authenticators:
-            raise ValueError("a server needs an authenticator to let clients in by")
-        for authenticator in authenticators:
-            verifyObject(IAuthenticator, authenticator)
-            _checkOctet(authenticator, "method", 0xFE)
-            if not isinstance(authenticator.strength, int | float):
-                raise ValueError(
-                    f"{type(authenticator).__name__}.strength is "
-                    f"{authenticator.strength!r}, no number"
-                )
-        self.authenticators = sorted(
-            authenticators, key=lambda one: one.strength, reverse=True
-        )
+        self.authenticators = _inOrder(authenticators)
         if commands is None:
             commands = [
                 Connect(),
@@ -148,13 +135,54 @@ class SOCKS5ServerFactory(ServerFactory):
         self.judge = Judge(
             reactor, policy or Guard(), self.ownListeners, self.timeouts.policy
         )
-        self.revision = 0
         self.registry = SessionRegistry()
         self.admission = admission or Admission(reactor, limits)
         self.accessLog = accessLog
         self.handshakes = TimerQueue(reactor, self.timeouts.handshake)
-        self.accepting = Accepting(reactor, self.handshakes.__len__)
+        self.accepting = Accepting(reactor, lambda: len(self.handshakes))
         self.throttle = Throttle(reactor, throttling or Throttling())
+
+    def sibling(
+        self, authenticators: Iterable[IAuthenticator], policy: IConnectPolicy
+    ) -> SOCKS5ServerFactory:
+        """
+        A factory for another listener of the same server, which lets clients in by
+        other methods, or has another policy.  All else is the same for both: the
+        sessions and their limits, failed logins, commands, routes, the relay.
+
+        @raise ValueError: As when a factory is made.
+        """
+        other = copy(self)
+        other.numPorts = 0
+        other.authenticators = _inOrder(authenticators)
+        other.judge = Judge(
+            self.reactor, policy, self.ownListeners, self.timeouts.policy
+        )
+        return other
+
+    def become(self, other: SOCKS5ServerFactory) -> None:
+        """
+        Serve as another factory would from now on: with its methods, policy,
+        commands, route, relay, deadlines, and what failed logins lead to.  What
+        lives stays: the sessions and their log, what has failed, own listeners.
+        """
+        self.authenticators = other.authenticators
+        self.commands = other.commands
+        self.route = other.route
+        self.relay = other.relay
+        self.timeouts = other.timeouts
+        self.handshakes = other.handshakes
+        self.throttle.settings = other.throttle.settings
+        self.judge = Judge(
+            self.reactor, other.judge.policy, self.ownListeners, other.timeouts.policy
+        )
+
+    @property
+    def revision(self) -> int:
+        """
+        How often the policy was said to have changed.
+        """
+        return self.registry.revision
 
     def reviseSessions(self) -> Deferred[None]:
         """
@@ -168,7 +196,7 @@ class SOCKS5ServerFactory(ServerFactory):
         return Deferred.fromCoroutine(self._revise())
 
     async def _revise(self) -> None:
-        self.revision += 1
+        self.registry.revision += 1
         revising = []
         for count, session in enumerate(self.registry, 1):
             revising.append(Deferred.fromCoroutine(session.revise()))
@@ -198,6 +226,26 @@ class SOCKS5ServerFactory(ServerFactory):
                 logDefect(session, "logout", Failure(), withText=False)
         if self.accessLog is not None:
             self.accessLog.sessionEnded(session)
+
+
+def _inOrder(authenticators: Iterable[IAuthenticator]) -> list[IAuthenticator]:
+    """
+    The strongest first.
+
+    @raise ValueError: There are none, or one is wrong.
+    """
+    authenticators = list(authenticators)
+    if not authenticators:
+        raise ValueError("a server needs an authenticator to let clients in by")
+    for authenticator in authenticators:
+        verifyObject(IAuthenticator, authenticator)
+        _checkOctet(authenticator, "method", 0xFE)
+        if not isinstance(authenticator.strength, int | float):
+            raise ValueError(
+                f"{type(authenticator).__name__}.strength is "
+                f"{authenticator.strength!r}, no number"
+            )
+    return sorted(authenticators, key=lambda one: one.strength, reverse=True)
 
 
 def _checkOctet(plugin: object, field: str, most: int) -> None:

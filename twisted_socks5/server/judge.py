@@ -29,6 +29,8 @@ class Judge:
     """
     The policy, its deadline, and the one rule that no policy can lift: that
     nobody gets through the proxy to the proxy itself.
+
+    @ivar policy: The policy.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class Judge:
         @param timeout: How long each question may take, in seconds.
         """
         self._reactor = reactor
-        self._policy = policy
+        self.policy = policy
         self._ownListeners = ownListeners
         self._timeout = timeout
 
@@ -79,20 +81,20 @@ class Judge:
 
         @raise ConnectionNotAllowed: It is denied.
         """
-        if INamePolicy.providedBy(self._policy):
+        if INamePolicy.providedBy(self.policy):
             request = attrs.evolve(request, destination=name)
             answer = await self._answer("checkName", request)
             answer.enforce()
 
     async def _answer(self, method: str, *arguments: object) -> Decision:
         try:
-            answer = getattr(self._policy, method)(*arguments)
+            answer = getattr(self.policy, method)(*arguments)
             if not isinstance(answer, Decision):
                 answer = await self._inTime(answer)
         except CancelledError:
             raise
         except Exception:
-            logDefect(self._policy, method, Failure())
+            logDefect(self.policy, method, Failure())
             raise ConnectionNotAllowed("the policy failed") from None
         return answer
 

@@ -219,10 +219,12 @@ class SessionRegistry:
     """
     The sessions that live now.
 
+    @ivar revision: How often their policies were said to have changed.
     @ivar sessions: By their number.
     """
 
     def __init__(self) -> None:
+        self.revision = 0
         self._empty: list[Deferred[None]] = []
         self._last = 0
         self.sessions: dict[int, Session] = {}

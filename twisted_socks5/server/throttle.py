@@ -49,11 +49,13 @@ class Throttle:
     Counts the failures of each client address and for each user name.  Success
     counts for nothing: neither is anybody let in for an address that was good
     once, nor does who has an account get to guess at others'.
+
+    @ivar settings: What failures lead to.
     """
 
     def __init__(self, reactor: Any, settings: Throttling) -> None:
         self._reactor = reactor
-        self._settings = settings
+        self.settings = settings
         self._records: OrderedDict[_Key, _Record] = OrderedDict()
 
     def attempt(self, client: Address, name: bytes) -> Attempt:
@@ -77,7 +79,7 @@ class Throttle:
         @param whose: The address that the attempt comes from.
         @raise AuthenticationFailed: Too many have failed.
         """
-        settings = self._settings
+        settings = self.settings
         record = self._recordOf(key)
         while True:
             if settings.refuseAfter and record.failures >= settings.refuseAfter:
@@ -96,9 +98,9 @@ class Throttle:
         """
         Wait, if one of these has failed often.
         """
-        after = self._settings.slowAfter
+        after = self.settings.slowAfter
         if after and any(self._records[key].failures >= after for key in keys):
-            await deferLater(self._reactor, self._settings.delay)
+            await deferLater(self._reactor, self.settings.delay)
 
     def end(self, key: _Key, hasFailed: bool) -> None:
         """
@@ -120,7 +122,7 @@ class Throttle:
                 waiting.callback(None)
 
     def _fail(self, key: _Key, record: _Record) -> None:
-        settings = self._settings
+        settings = self.settings
         record.failures += 1
         record.last = self._reactor.seconds()
         self._records.move_to_end(key)
@@ -139,7 +141,7 @@ class Throttle:
             "throttle": state,
             kind: name,
             "failures": record.failures,
-            "seconds": f"{self._settings.memory:g}",
+            "seconds": f"{self.settings.memory:g}",
         }
         _log.warn(
             "{line}",
@@ -148,7 +150,7 @@ class Throttle:
             kind=kind,
             name=name,
             failures=record.failures,
-            seconds=self._settings.memory,
+            seconds=self.settings.memory,
         )
 
     def _recordOf(self, key: _Key) -> _Record:
@@ -158,7 +160,7 @@ class Throttle:
         record = self._records.get(key)
         if record is None:
             return _Record()
-        if self._reactor.seconds() - record.last >= self._settings.memory:
+        if self._reactor.seconds() - record.last >= self.settings.memory:
             record.failures = 0
         return record
 

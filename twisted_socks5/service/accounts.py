@@ -7,7 +7,6 @@ The checkers that C{--auth} names, made fit for use.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from twisted.cred.checkers import (
@@ -18,32 +17,32 @@ from twisted.cred.checkers import (
 from twisted.logger import Logger
 
 from twisted_socks5.passwords.accountfile import warnOfReaders
+from twisted_socks5.service.configuration import Said
+from twisted_socks5.service.plugins import Plugins, makeChecker
 
 _log = Logger(namespace="twisted_socks5")
 
 
-def prepareChecker(checker: ICredentialsChecker) -> ICredentialsChecker:
+def prepareChecker(plugins: Plugins, said: Said) -> ICredentialsChecker:
     """
-    Have a checker fail now rather than at the first login, and compare what
+    Make a checker, and have it fail now rather than at the first login, and compare what
     SOCKS5 sends, which is bytes.
 
-    @raise ValueError: It cannot work.
+    @raise ValueError: There is none, or it cannot work.
     """
+    checker = makeChecker(plugins, said)
     if isinstance(checker, FilePasswordDB):
         try:
             with open(checker.filename, "rb"):
                 warnOfReaders(str(checker.filename))
         except OSError as error:
-            raise ValueError(
-                f"--auth file:{checker.filename}: {error.strerror}"
-            ) from None
-        # It is opened at each login, when a daemon is in another folder.
-        checker.filename = os.path.abspath(checker.filename)
+            raise said.fail(f"{checker.filename}: {error.strerror}") from None
     elif isinstance(checker, InMemoryUsernamePasswordDatabaseDontUse):
-        _log.warn(
-            "--auth memory: other users of this host can read its passwords in the "
-            "list of processes; use --auth file:PATH"
-        )
+        if said.isOnCommandLine:
+            _log.warn(
+                "--auth memory: other users of this host can read its passwords in "
+                "the list of processes; use --auth file:PATH"
+            )
         # Twisted's plugin keeps text, which no bytes are equal to.
         users: dict[Any, Any] = checker.users
         checker.users = {_bytes(user): _bytes(users[user]) for user in users}

@@ -34,6 +34,7 @@ from twisted_socks5.policy.ruled import RuleDecision, isOpen
 from twisted_socks5.policy.rules import Certainty, Rule
 from twisted_socks5.policy.rulesfile import loadRules
 from twisted_socks5.routes import DirectRoute, NameResolver
+from twisted_socks5.service.configuration import Said
 from twisted_socks5.service.plugins import POLICY, ROUTE, findPlugins, makePlugin
 from twisted_socks5.service.routes import RouteMaker
 from twisted_socks5.service.rules import policyOf, takeRules
@@ -72,13 +73,13 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(arguments)
     try:
         plugins = findPlugins()
-        guard = makePlugin(POLICY, plugins, reactor, options.policy)
+        guard = makePlugin(POLICY, plugins, reactor, Said(options.policy, "--policy"))
         loaded = loadRules(options.rules)
         policy = policyOf(loaded, lambda: secondsOf(options.at, policy), guard)
         resolver = NameResolver(reactor)
         own: IRoute = DirectRoute(reactor, resolver)
         if options.route:
-            own = makePlugin(ROUTE, plugins, reactor, options.route)
+            own = makePlugin(ROUTE, plugins, reactor, Said(options.route, "--route"))
         takeRules(policy, loaded, own, RouteMaker(reactor, own, isForShow=True))
     except ValueError as error:
         print(f"socks5: {' '.join(str(error).split())}", file=sys.stderr)

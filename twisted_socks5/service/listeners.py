@@ -2,7 +2,7 @@
 # See LICENSE for details.
 
 """
-Listening where the command line says, before anything else is done.
+Listening where the operator says, before anything else is done.
 
 The reactor accepts nobody before it runs, so an address in use or a privilege
 that is missing ends the program at once, with one line.
@@ -10,37 +10,75 @@ that is missing ends the program at once, with one line.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from typing import Any
 
-from OpenSSL import SSL
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import quoteStringArgument, serverFromString
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
-from twisted.python.failure import Failure
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
 
-from twisted_socks5.addresses import addressOf
-from twisted_socks5.service.certificates import checkCertificates
+from twisted_socks5.addresses import Address, addressOf
+from twisted_socks5.authenticators import NoAuthentication
+from twisted_socks5.server.factory import SOCKS5ServerFactory
+from twisted_socks5.service.configuration import ListenerSettings
+from twisted_socks5.service.endpoints import ExchangeableTLS, listenAt
+from twisted_socks5.service.prepared import Prepared
 
-_BACKLOG = 1024
-"""
-How many clients may wait to be accepted.  With Twisted's 50 a burst of them has
-some wait for a second, until they try again.
-"""
+_log = Logger(namespace="twisted_socks5")
 
 
 class Listener:
     """
     One place where clients can connect.
 
+    @ivar settings: What was said of it.
+    @ivar factory: What serves them.
     @ivar port: What listens.
+    @ivar tls: Its keys and certificates, if it has any.
     """
 
-    def __init__(self, description: str, port: IListeningPort) -> None:
-        self.description = description
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        factory: SOCKS5ServerFactory,
+        port: IListeningPort,
+        tls: ExchangeableTLS | None,
+    ) -> None:
+        self.settings = settings
+        self.factory = factory
         self.port = port
+        self.tls = tls
+
+    @classmethod
+    def open(
+        cls, reactor: Any, settings: ListenerSettings, factory: SOCKS5ServerFactory
+    ) -> Listener:
+        """
+        Listen.
+
+        @raise ValueError: It cannot be done, or would let anybody in; the text
+            says why.
+        """
+        port, tls = listenAt(reactor, settings.endpoint, factory)
+        listener = cls(settings, factory, port, tls)
+        try:
+            listener.refuseToBeOpen(settings, factory)
+        except ValueError:
+            port.stopListening()
+            raise
+        return listener
+
+    @property
+    def description(self) -> str:
+        """
+        The endpoint, as it was said.
+        """
+        return self.settings.endpoint.text
+
+    @property
+    def address(self) -> Address:
+        """
+        Where it is.
+        """
+        return addressOf(self.port.getHost())
 
     @property
     def isReachable(self) -> bool:
@@ -48,113 +86,65 @@ class Listener:
         Whether it can be got to from other machines.  A balancer that tells
         of its clients by a PROXY header has them elsewhere.
         """
-        address = addressOf(self.port.getHost())
+        address = self.address
         return self.description.startswith("haproxy:") or not (
             address.ip is None or address.ip.is_loopback
         )
 
-
-def describe(port: str, interface: str) -> str:
-    """
-    The endpoint string for a value of C{--port}.
-
-    @raise ValueError: It is neither a port number nor an endpoint.
-    """
-    if ":" in port:
-        return port
-    if not port.isascii() or not port.isdecimal() or int(port) > 65535:
-        raise ValueError(
-            f"--port {port}: expected a number from 0 to 65535 or an endpoint"
+    def tell(self) -> None:
+        """
+        Say where clients can connect.
+        """
+        _log.info(
+            "SOCKS5 at {address} ({endpoint})",
+            address=str(self.address),
+            endpoint=self.description,
         )
-    kind = "tcp6" if ":" in interface else "tcp"
-    return f"{kind}:{int(port)}:interface={quoteStringArgument(interface)}"
+
+    def refuseToBeOpen(
+        self, settings: ListenerSettings, factory: SOCKS5ServerFactory
+    ) -> None:
+        """
+        See that who comes from elsewhere must say who it is, unless it was said
+        that anybody may come.
+
+        @param settings: What is to be said of it.
+        @param factory: What is to serve it.
+        @raise ValueError: Anybody may come.
+        """
+        access, endpoint = settings.access, settings.endpoint
+        if access.isOpen or not self.isReachable:
+            return
+        if not any(isinstance(one, NoAuthentication) for one in factory.authenticators):
+            return
+        dashes = "--" if endpoint.isOnCommandLine else ""
+        closed = (
+            f"leave {dashes}authenticator none out"
+            if access.authenticator
+            else f"add {dashes}auth to ask for a password"
+        )
+        raise endpoint.fail(
+            f"anybody could use this proxy from other machines; {closed}, or add "
+            f"{'--open' if dashes else 'open = true'} to let everybody in",
+            endpoint.text,
+        )
 
 
-def listen(
-    reactor: Any, descriptions: Sequence[str], factory: IProtocolFactory
-) -> list[Listener]:
+def listen(reactor: Any, prepared: Prepared) -> list[Listener]:
     """
     Listen at all of the endpoints, or at none.
 
-    @raise ValueError: One of them cannot be listened at; the text says why.
+    @raise ValueError: One of them cannot be listened at, or would let anybody in;
+        the text says why.
     """
     listeners: list[Listener] = []
     try:
-        for description in descriptions:
-            listeners.append(
-                Listener(description, _listen(reactor, description, factory))
-            )
+        for settings, factory in prepared.served:
+            listeners.append(Listener.open(reactor, settings, factory))
     except ValueError:
         for listener in listeners:
             listener.port.stopListening()
         raise
+    for listener in listeners:
+        prepared.factory.ownListeners.add(listener.address)
     return listeners
-
-
-def _listen(
-    reactor: Any, description: str, factory: IProtocolFactory
-) -> IListeningPort:
-    try:
-        checkCertificates(description)
-        _checkNumbers(description)
-        endpoint = serverFromString(reactor, _withBacklog(description))
-    except Exception as error:
-        raise ValueError(f"--port {description}: {_tell(error)}") from None
-    outcome: list[Any] = []
-    listening: Deferred[IListeningPort] = endpoint.listen(factory)
-    listening.addBoth(outcome.append)
-    if not outcome:
-        raise ValueError(f"--port {description}: this endpoint cannot listen at once")
-    if isinstance(outcome[0], Failure):
-        raise ValueError(f"--port {description}: {_tell(outcome[0].value)}")
-    port: IListeningPort = outcome[0]
-    return port
-
-
-def _checkNumbers(description: str) -> None:
-    """
-    Find a port that is none before Python tells of a literal.
-
-    @raise ValueError: There is one.
-    """
-    found = re.match(
-        r"(?:haproxy:)*(?:tcp6?|ssl|mtls):(?:([^:=]*)(?=:|$))?", description
-    )
-    if found is None:
-        return
-    numbers = [("port", found[1])] if found[1] is not None else []
-    numbers += re.findall(r"(?<!\\):(port|backlog)=([^:]*)", description)
-    for name, text in numbers:
-        if not text.isascii() or not text.isdecimal() or int(text) > 65535:
-            raise ValueError(f"{name} {text}: expected a number from 0 to 65535")
-
-
-def _withBacklog(description: str) -> str:
-    """
-    A TCP endpoint with our backlog, where it says nothing of one.
-    """
-    if re.match("(haproxy:)?tcp6?:", description) and "backlog=" not in description:
-        return f"{description}:backlog={_BACKLOG}"
-    return description
-
-
-def _tell(error: BaseException | None) -> str:
-    """
-    What is wrong with an endpoint, in a few words.
-    """
-    if isinstance(error, CannotListenError):
-        error = error.socketError
-    if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror or error}"
-    if isinstance(error, SSL.Error):
-        return f"TLS key or certificate: {_reasons(error)}"
-    if isinstance(error, TypeError):
-        problem = re.sub(r"^\w+[(][)] ", "", str(error))
-        return f"its arguments are wrong: {problem}"
-    return f"{error}" if str(error) else type(error).__name__
-
-
-def _reasons(error: SSL.Error) -> str:
-    queue = error.args[0] if error.args else []
-    return ", ".join(reason for _, _, reason in queue) or "not usable"

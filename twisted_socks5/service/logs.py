@@ -67,7 +67,7 @@ class Logs(Service):
         @raise ValueError: A place cannot be written to; the text says why.
         """
         self._reactor = reactor
-        self._settings: LogSettings = options["settings"].log
+        self._settings: LogSettings = options.configuration.settings.log
         self._observer: ILogObserver | None = None
         self._hangup: Any = signal.SIG_DFL
         self.writers: dict[str, LogWriter] = {}
@@ -79,7 +79,7 @@ class Logs(Service):
         self.flood = (
             Flood(reactor, self._settings.sample) if self._settings.sample else None
         )
-        self.access = self._accessLog(options["access-log"], runner)
+        self.access = self._accessLog(options.configuration.accessLog, runner)
 
     def _takeOver(self, runner: Any) -> None:
         """

@@ -7,21 +7,27 @@ The command line of C{twistd socks5}.
 
 from __future__ import annotations
 
-from io import StringIO
+import os
+from os.path import join
 from typing import Any, NoReturn
 
 from twisted.cred.credentials import IUsernamePassword
-from twisted.cred.strcred import AuthOptionMixin, UnsupportedInterfaces
-from twisted.plugins.cred_file import theFileCheckerFactory
+from twisted.cred.strcred import AuthOptionMixin
 from twisted.python.usage import Options, UsageError
 
+from twisted_socks5.policy.rulesfile import loadRules
+from twisted_socks5.service.configuration import (
+    Access,
+    Configuration,
+    ListenerSettings,
+    Said,
+)
+from twisted_socks5.service.endpoints import describe
 from twisted_socks5.service.plugins import (
     AUTHENTICATOR,
     COMMAND,
     POLICY,
     ROUTE,
-    findPlugins,
-    makeChecker,
     showPlugins,
 )
 from twisted_socks5.service.settings import describeKeys, parseSettings
@@ -96,8 +102,11 @@ class SOCKS5Options(Options, AuthOptionMixin):
         ],
     ]
 
+    configuration: Configuration
+
     def __init__(self) -> None:
         Options.__init__(self)
+        self["auth"] = []
         self["port"] = []
         self["authenticator"] = []
         self["command"] = []
@@ -117,15 +126,7 @@ class SOCKS5Options(Options, AuthOptionMixin):
         Ask for a username and password, which must be those of a checker:
         file:PATH and others, see --help-auth; may be given several times.
         """
-        # It would tell of a missing file in a line of its own beside ours.
-        theFileCheckerFactory.errorOutput = StringIO()
-        try:
-            self.addChecker(makeChecker(findPlugins(), description))
-        except ValueError as error:
-            raise UsageError(str(error)) from None
-        except UnsupportedInterfaces:
-            name = description.partition(":")[0]
-            raise UsageError(f"--auth {name} checks no passwords") from None
+        self["auth"].append(description)
 
     def opt_authenticator(self, value: str) -> None:
         """
@@ -207,8 +208,46 @@ class SOCKS5Options(Options, AuthOptionMixin):
             )
         if self["relay"] not in ("auto", "portable"):
             raise UsageError(f"--relay {self['relay']}: expected auto or portable")
+        self._folder = os.getcwd()
         try:
-            self["settings"] = parseSettings(self["set"])
+            self.configuration = self.configure()
         except ValueError as error:
-            raise UsageError(f"--set {error}") from None
-        self["port"] = self["port"] or ["1080"]
+            raise UsageError(str(error)) from None
+
+    def configure(self) -> Configuration:
+        """
+        All that was said, with what the files say now.
+
+        @raise ValueError: Something is wrong with it; the text says what.
+        """
+        try:
+            settings = parseSettings(self["set"])
+        except ValueError as error:
+            raise ValueError(f"--set {error}") from None
+        rules = self["rules"]
+        access = Access(
+            auth=self._all("auth"),
+            authenticator=self._all("authenticator"),
+            policy=self._said("policy", self["policy"]),
+            rules=None if rules is None else loadRules(join(self._folder, rules)),
+            isOpen=bool(self["open"]),
+        )
+        ports = self._all("port") or (self._said("port", "1080"),)
+        return Configuration(
+            access,
+            tuple(
+                ListenerSettings(describe(port, self["interface"]), access)
+                for port in ports
+            ),
+            route=self._said("route", self["route"]) if self["route"] else None,
+            command=self._all("command"),
+            relay=self["relay"],
+            accessLog=self["access-log"],
+            settings=settings,
+        )
+
+    def _said(self, option: str, text: str) -> Said:
+        return Said(text, f"--{option}", self._folder)
+
+    def _all(self, option: str) -> tuple[Said, ...]:
+        return tuple(self._said(option, text) for text in self[option])

@@ -10,14 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from inspect import signature
+from io import StringIO
 from types import ModuleType
 from typing import Any
 
 import attrs
 from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import ICheckerFactory, StrcredException
 from twisted.logger import Logger
 from twisted.plugin import IPlugin
+from twisted.plugins.cred_file import theFileCheckerFactory
 from twisted.python.modules import getModule
 from zope.interface import Interface
 from zope.interface.exceptions import Invalid
@@ -35,6 +38,7 @@ from twisted_socks5.interfaces import (
     IRouteFactory,
 )
 from twisted_socks5.observe.escape import escape
+from twisted_socks5.service.configuration import Said
 
 _log = Logger(namespace="twisted_socks5")
 
@@ -230,44 +234,48 @@ def _unescape(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
 
-def makePlugin(kind: PluginKind, plugins: Plugins, reactor: Any, text: str) -> Any:
+def makePlugin(kind: PluginKind, plugins: Plugins, reactor: Any, said: Said) -> Any:
     """
-    Make what an option asks for.
+    Make what an operator asks for.
 
     @raise ValueError: There is no such plugin, its arguments are wrong, or it
         does not work; the text says which.
     """
-    name = text.partition(":")[0]
     try:
-        name, positional, keyword = parsePlugin(text)
+        name, positional, keyword = parsePlugin(said.resolved)
         factory = kind.named(plugins, name)
         checkArguments(factory.generate, factory.argumentHelp, positional, keyword)
         made = factory.generate(reactor, *positional, **keyword)
         verifyObject(kind.product, made)
     except ValueError as error:
-        raise ValueError(f"{kind.option} {name}: {error}") from None
+        raise said.fail(error) from None
     except Invalid as error:
-        raise ValueError(f"{kind.option} {name} made what is none: {error}") from None
+        raise said.fail(f"it made what is none: {error}") from None
     except Exception as error:
-        raise ValueError(
-            f"{kind.option} {name} does not work: {_described(error)}"
-        ) from None
+        raise said.fail(f"it does not work: {_described(error)}") from None
     return made
 
 
-def makeChecker(plugins: Plugins, text: str) -> Any:
+def makeChecker(plugins: Plugins, said: Said) -> ICredentialsChecker:
     """
     Make a checker of what C{--auth} asks for, as C{twisted.cred.strcred} does.
 
-    @raise ValueError: There is no such plugin, or its argument is wrong.
+    @raise ValueError: There is no such plugin, its argument is wrong, or it checks
+        no passwords.
     """
-    name, _, argument = text.partition(":")
+    name, _, argument = said.resolved.partition(":")
+    # It would tell of a missing file in a line of its own beside ours.
+    theFileCheckerFactory.errorOutput = StringIO()
     try:
-        return CHECKER.named(plugins, name).generateChecker(argument)
+        factory = CHECKER.named(plugins, name)
+        checker: ICredentialsChecker = factory.generateChecker(argument)
     except (ValueError, StrcredException) as error:
-        raise ValueError(f"--auth {name}: {error}") from None
+        raise said.fail(error) from None
     except Exception as error:
-        raise ValueError(f"--auth {name} does not work: {_described(error)}") from None
+        raise said.fail(f"it does not work: {_described(error)}") from None
+    if IUsernamePassword not in checker.credentialInterfaces:
+        raise said.fail("it checks no passwords")
+    return checker
 
 
 def checkArguments(

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-import attrs
 from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -36,9 +35,8 @@ from twisted_socks5.routes.direct import DirectRoute
 from twisted_socks5.routes.failover import FailoverRoute
 from twisted_socks5.routes.leastused import LeastUsedRoute
 from twisted_socks5.routes.throughproxy import ThroughProxy
+from twisted_socks5.service.configuration import Said
 from twisted_socks5.service.plugins import ROUTE, findPlugins, makePlugin, parsePlugin
-
-_PLUGIN = attrs.evolve(ROUTE, option="plugin")
 
 
 class RouteMaker(MultiService):
@@ -193,7 +191,9 @@ class RouteMaker(MultiService):
         @raise ValueError: It does not make it.
         """
         if way.text not in self._ofPlugins:
-            made = makePlugin(_PLUGIN, findPlugins(), self._reactor, way.text)
+            made = makePlugin(
+                ROUTE, findPlugins(), self._reactor, Said(way.text, "plugin")
+            )
             if IService.providedBy(made):
                 made.setServiceParent(self)
             self._ofPlugins[way.text] = made

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.application.service import IService, MultiService
-from twisted.cred.checkers import ICredentialsChecker
+from twisted.application.service import MultiService
 from twisted.internet.defer import (
     CancelledError,
     Deferred,
@@ -22,43 +21,17 @@ from twisted.internet.defer import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_socks5.addresses import addressOf
-from twisted_socks5.authenticators import (
-    NoAuthentication,
-    UsernamePasswordAuthenticator,
-)
-from twisted_socks5.authenticators.certificate import CertificateAuthenticator
-from twisted_socks5.interfaces import IAuthenticator
-from twisted_socks5.policy.rulesfile import loadRules
-from twisted_socks5.relay import AutomaticRelay, PortableRelay
 from twisted_socks5.server.factory import SOCKS5ServerFactory
 from twisted_socks5.server.session import State
-from twisted_socks5.service.accounts import prepareChecker
-from twisted_socks5.service.listeners import Listener, describe, listen
+from twisted_socks5.service.change import ServerChange
+from twisted_socks5.service.listeners import Listener, listen
 from twisted_socks5.service.logs import LoggedService, Logs
 from twisted_socks5.service.options import SOCKS5Options, fail
-from twisted_socks5.service.plugins import (
-    AUTHENTICATOR,
-    COMMAND,
-    POLICY,
-    ROUTE,
-    findPlugins,
-    makePlugin,
-)
-from twisted_socks5.service.rules import RulesReload, policyOf
+from twisted_socks5.service.prepared import prepare
+from twisted_socks5.service.reload import Reload
 from twisted_socks5.service.stopping import StopSignals
 
 _log = Logger(namespace="twisted_socks5")
-
-# Endpoints of ours and Twisted's that no client shows a certificate to; behind
-# haproxy: it would be the balancer's.  Nothing is known of those of others.
-_WITHOUT_CERTIFICATES = {"tcp", "tcp6", "unix", "ssl", "systemd", "haproxy"}
-
-_RELAYS: dict[str, type[AutomaticRelay] | type[PortableRelay]] = {
-    "auto": AutomaticRelay,
-    "portable": PortableRelay,
-}
-
 
 _STOPS = "the server stops"
 
@@ -94,12 +67,8 @@ class SOCKS5Service(MultiService):
         MultiService.startService(self)
         self.factory.reactor.callWhenRunning(self._signals.take)
         for listener in self.listeners:
-            _log.info(
-                "SOCKS5 at {address} ({endpoint})",
-                address=str(addressOf(listener.port.getHost())),
-                endpoint=listener.description,
-            )
             self.factory.accepting.watch(listener.port)
+            listener.tell()
 
     def stopService(self) -> Deferred[Any]:
         """
@@ -167,98 +136,17 @@ def makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
 
 
 def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
-    plugins = findPlugins()
-    made = [
-        makePlugin(AUTHENTICATOR, plugins, reactor, text)
-        for text in options["authenticator"]
-    ]
-    commands = [
-        makePlugin(COMMAND, plugins, reactor, text) for text in options["command"]
-    ]
-    policy = makePlugin(POLICY, plugins, reactor, options["policy"])
-    if options["rules"] is not None:
-        loaded = loadRules(options["rules"])
-        policy = policyOf(loaded, reactor.seconds, policy)
-    route = None
-    if options["route"]:
-        route = makePlugin(ROUTE, plugins, reactor, options["route"])
-    checkers = [prepareChecker(one) for one in options.get("credCheckers", [])]
-    authenticators = _authenticators(made, checkers)
     logs = Logs(reactor, options)
-    settings = options["settings"]
-    factory = SOCKS5ServerFactory(
-        reactor,
-        authenticators,
-        policy=policy,
-        route=route,
-        relay=_RELAYS[options["relay"]](reactor, settings.timeout),
-        timeouts=settings.timeout,
-        limits=settings.limit,
-        bind=settings.bind,
-        udp=settings.udp,
-        throttling=settings.throttle,
-        accessLog=logs.access,
-    )
-    factory.addCommands(commands)
-    descriptions = [describe(port, options["interface"]) for port in options["port"]]
-    _refuseToLetNobodyIn(authenticators, descriptions)
-    listeners = listen(reactor, descriptions, factory)
-    if any(isinstance(one, NoAuthentication) for one in authenticators):
-        _refuseToBeOpen(listeners, options)
-    for listener in listeners:
-        factory.ownListeners.add(addressOf(listener.port.getHost()))
-    plugins.warn()
-    server = SOCKS5Service(factory, listeners)
-    for one in (*made, *commands, policy, route, *checkers):
-        if IService.providedBy(one):
-            one.setServiceParent(server)
-    if options["rules"] is not None:
-        reload = RulesReload(reactor, options["rules"], loaded, policy, factory)
-        reload.setServiceParent(server)
+    prepared = prepare(reactor, options.configuration, accessLog=logs.access)
+    listeners = listen(reactor, prepared)
+    prepared.plugins.warn()
+    server = SOCKS5Service(prepared.factory, listeners)
+    for one in prepared.services:
+        one.setServiceParent(server)
+    reload = Reload(reactor, options.configure)
+    reload.add(ServerChange(reactor, prepared, listeners, server).prepare)
+    reload.setServiceParent(server)
     service = LoggedService(logs)
     logs.setServiceParent(service)
     server.setServiceParent(service)
     return service
-
-
-def _authenticators(
-    made: Sequence[IAuthenticator], checkers: Sequence[ICredentialsChecker]
-) -> list[IAuthenticator]:
-    """
-    Those that were named, and no other: C{none} is there without anything, or
-    by its name.
-    """
-    authenticators = list(made)
-    if checkers:
-        authenticators.append(UsernamePasswordAuthenticator.withCheckers(*checkers))
-    return authenticators or [NoAuthentication()]
-
-
-def _refuseToLetNobodyIn(
-    authenticators: Sequence[IAuthenticator], descriptions: Sequence[str]
-) -> None:
-    if all(isinstance(one, CertificateAuthenticator) for one in authenticators):
-        kinds = {description.partition(":")[0] for description in descriptions}
-        if kinds <= _WITHOUT_CERTIFICATES:
-            raise ValueError(
-                "--authenticator certificate: nobody could get in; certificates of "
-                "clients are seen by a listener --port mtls: only"
-            )
-
-
-def _refuseToBeOpen(listeners: Sequence[Listener], options: SOCKS5Options) -> None:
-    if options["open"]:
-        return
-    for listener in listeners:
-        if listener.isReachable:
-            for each in listeners:
-                each.port.stopListening()
-            closed = (
-                "leave --authenticator none out"
-                if options["authenticator"]
-                else "add --auth to ask for a password"
-            )
-            raise ValueError(
-                f"--port {listener.description}: anybody could use this proxy from "
-                f"other machines; {closed}, or add --open to let everybody in"
-            )

@@ -1,0 +1,102 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Reading the configuration again, in a server that goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.logger import Logger
+
+from twisted_socks5.service.configuration import Configuration
+
+_log = Logger(namespace="twisted_socks5")
+
+Commit: TypeAlias = Callable[[], object]
+"""
+Has what was prepared be in force.  It may answer with a Deferred.
+"""
+
+Prepare: TypeAlias = Callable[[Configuration], Commit]
+"""
+Makes what a configuration asks for, and changes nothing yet.  It raises
+C{ValueError} if that cannot be made.
+"""
+
+
+class Reload(Service):
+    """
+    Reads the configuration again at SIGHUP, and when it is told to: its files, with
+    the rules, accounts and certificates that they name.  Either all of it is in
+    force then, or, if something is wrong with it, nothing has changed.
+    """
+
+    def __init__(self, reactor: Any, configure: Callable[[], Configuration]) -> None:
+        """
+        @param configure: Reads the configuration; raises C{ValueError} if something
+            is wrong with it.
+        """
+        self._reactor = reactor
+        self._configure = configure
+        self._preparations: list[Prepare] = []
+        self._before: Any = signal.SIG_DFL
+
+    def add(self, prepare: Prepare) -> None:
+        """
+        Have something take part.  All are prepared first, in the order in which
+        they were added, then all are in force.
+        """
+        self._preparations.append(prepare)
+
+    def reload(self) -> Deferred[None]:
+        """
+        Read the configuration.
+
+        @return: Fires when it is in force, and the sessions that are denied now
+            have ended.  Fails with C{ValueError} if something is wrong with it: the
+            old one stays in force, as the log tells.
+        """
+        try:
+            configuration = self._configure()
+            commits = [prepare(configuration) for prepare in self._preparations]
+        except ValueError as error:
+            problem = " ".join(str(error).split())
+            _log.error(
+                "the old configuration stays in force: {problem}", problem=problem
+            )
+            failed: Deferred[None] = Deferred()
+            failed.errback(error)
+            return failed
+        done = DeferredList([maybeDeferred(commit) for commit in commits])
+        return done.addCallback(lambda _: _log.info("the configuration was loaded"))
+
+    # -- the signal ---------------------------------------------------------------
+
+    def startService(self) -> None:
+        """
+        Take the signal, after the reactor has taken its own.
+        """
+        Service.startService(self)
+        self._reactor.callWhenRunning(self._takeSignal)
+
+    def _takeSignal(self) -> None:
+        self._before = signal.signal(
+            signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._signalled)
+        )
+
+    def _signalled(self) -> None:
+        self.reload().addErrback(lambda failure: failure.trap(ValueError))
+
+    def stopService(self) -> None:
+        """
+        Leave the signal to others.
+        """
+        Service.stopService(self)
+        signal.signal(signal.SIGHUP, self._before)
