@@ -61,7 +61,14 @@ class TOMLLines:
         items = self._items.get(place, [])
         if 0 <= item < len(items):
             return items[item]
-        return self._keys.get(place, self._headers.get((table, index), 1))
+        if place in self._keys:
+            return self._keys[place]
+        if (table, index) in self._headers or not table:
+            return self._headers.get((table, index), 1)
+        # A table without a header: with dots or braces in the one above.
+        above, _, name = table.rpartition(".")
+        dotted = self.of(above, 0, f"{name}.{key}") if key else 0
+        return dotted if dotted > self.of(above) else self.of(above, 0, name)
 
 
 def _statements(text: str) -> Iterator[list[tuple[int, str]]]:

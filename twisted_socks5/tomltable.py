@@ -114,6 +114,15 @@ class Table:
         """
         return self.file.lines.of(self.name, self.index)
 
+    def where(self, key: str, item: int = -1) -> str:
+        """
+        How errors call a key.
+
+        @param item: The place in a list, from 0; -1 is none.
+        """
+        line = self.file.lines.of(self.name, self.index, key, item)
+        return f"{self.file.path}:{line}: {key}"
+
     def fail(self, key: str, problem: object, item: int = -1) -> NoReturn:
         """
         Something is wrong with the value of a key; an empty one is the table.
@@ -124,6 +133,21 @@ class Table:
         line = self.file.lines.of(self.name, self.index, key, item)
         label = f"{key}: " if key in self.known else ""
         raise TOMLFileError(f"{self.file.path}:{line}: {label}{_onOneLine(problem)}")
+
+    def inner(self, key: str, known: tuple[str, ...]) -> Table | None:
+        """
+        A table in this one.
+
+        @param known: The keys that it may have.
+        @raise TOMLFileError: It is none.
+        """
+        if key not in self.content:
+            return None
+        content = self.content[key]
+        if not isinstance(content, dict):
+            self.fail(key, f"expected a table, [{key}]")
+        name = f"{self.name}.{key}" if self.name else key
+        return Table(self.file, name, 0, content, known)
 
     def checkKeys(self) -> None:
         """
@@ -160,6 +184,17 @@ class Table:
             return read(value)
         except ValueError as error:
             self.fail(key, error)
+
+    def flag(self, key: str) -> bool | None:
+        """
+        Whether something is so.
+
+        @raise TOMLFileError: It is neither C{true} nor C{false}.
+        """
+        value = self.content.get(key)
+        if value is not None and not isinstance(value, bool):
+            self.fail(key, f"expected true or false, not {value!r}")
+        return value
 
     def several(
         self, key: str, expected: str, read: Callable[[Any], _Value]

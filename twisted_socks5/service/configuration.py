@@ -7,6 +7,8 @@ All that an operator has said, by the command line or in a file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from twisted_socks5.policy.rulesfile import RulesFile
@@ -100,8 +102,8 @@ class Configuration:
     @ivar command: Commands of plugins.
     @ivar relay: What carries bytes: C{auto} or C{portable}.
     @ivar accessLog: C{text}, C{json} or C{off}.
+    @ivar texts: All that can be said once, by the names of options.
     @ivar settings: Deadlines, limits and the like.
-    @ivar path: The configuration file, if there is one.
     @ivar access: Who is let in where a listener says nothing of its own.
     """
 
@@ -111,5 +113,5 @@ class Configuration:
     command: tuple[Said, ...] = ()
     relay: str = "auto"
     accessLog: str = "text"
+    texts: Mapping[str, Said] = attrs.field(factory=dict)
     settings: Settings = attrs.field(factory=Settings)
-    path: str | None = None

@@ -16,13 +16,8 @@ from twisted.cred.strcred import AuthOptionMixin
 from twisted.python.usage import Options, UsageError
 
 from twisted_socks5.policy.rulesfile import loadRules
-from twisted_socks5.service.configuration import (
-    Access,
-    Configuration,
-    ListenerSettings,
-    Said,
-)
-from twisted_socks5.service.endpoints import describe
+from twisted_socks5.service.configfile import ConfigurationFile
+from twisted_socks5.service.configuration import Configuration, Said
 from twisted_socks5.service.plugins import (
     AUTHENTICATOR,
     COMMAND,
@@ -30,7 +25,13 @@ from twisted_socks5.service.plugins import (
     ROUTE,
     showPlugins,
 )
+from twisted_socks5.service.sayings import OptionKinds, Sayings, configurationOf
 from twisted_socks5.service.settings import describeKeys, parseSettings
+
+LISTS = ("port", "auth", "authenticator", "command")
+"""
+The options that may be given several times.
+"""
 
 
 def fail(problem: object) -> NoReturn:
@@ -55,7 +56,13 @@ class SOCKS5Options(Options, AuthOptionMixin):
     supportedInterfaces = (IUsernamePassword,)
     authOutput: Any
 
-    optParameters = [
+    optParameters: list[list[Any]] = [
+        [
+            "config",
+            "c",
+            None,
+            "File (TOML) with all of this; the command line wins over it.",
+        ],
         [
             "interface",
             "i",
@@ -94,7 +101,7 @@ class SOCKS5Options(Options, AuthOptionMixin):
             "What carries bytes: auto (the fastest for each tunnel) or portable.",
         ],
     ]
-    optFlags = [
+    optFlags: list[list[Any]] = [
         [
             "open",
             None,
@@ -105,12 +112,20 @@ class SOCKS5Options(Options, AuthOptionMixin):
     configuration: Configuration
 
     def __init__(self) -> None:
+        self._given: set[str] = set()
         Options.__init__(self)
         self["auth"] = []
         self["port"] = []
         self["authenticator"] = []
         self["command"] = []
         self["set"] = []
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        """
+        An option is given, which may be with its default.
+        """
+        self._given.add(name)
+        Options.__setitem__(self, name, value)
 
     def opt_port(self, value: str) -> None:
         """
@@ -200,14 +215,8 @@ class SOCKS5Options(Options, AuthOptionMixin):
 
     def postOptions(self) -> None:
         """
-        Check what was given, as far as it can be without listening.
+        Look at what was given, and at the files that it names.
         """
-        if self["access-log"] not in ("text", "json", "off"):
-            raise UsageError(
-                f"--access-log {self['access-log']}: expected text, json or off"
-            )
-        if self["relay"] not in ("auto", "portable"):
-            raise UsageError(f"--relay {self['relay']}: expected auto or portable")
         self._folder = os.getcwd()
         try:
             self.configuration = self.configure()
@@ -220,34 +229,60 @@ class SOCKS5Options(Options, AuthOptionMixin):
 
         @raise ValueError: Something is wrong with it; the text says what.
         """
+        file = ConfigurationFile()
+        if self["config"] is not None:
+            path = join(self._folder, self["config"])
+            file = ConfigurationFile.load(path, self.kinds())
+        said = self._sayings()
         try:
-            settings = parseSettings(self["set"])
+            settings = parseSettings(self["set"], file.settings)
         except ValueError as error:
             raise ValueError(f"--set {error}") from None
-        rules = self["rules"]
-        access = Access(
-            auth=self._all("auth"),
-            authenticator=self._all("authenticator"),
-            policy=self._said("policy", self["policy"]),
-            rules=None if rules is None else loadRules(join(self._folder, rules)),
-            isOpen=bool(self["open"]),
+        return configurationOf(
+            said.over(file.server).over(self._defaults()),
+            () if "port" in said.lists else file.listeners,
+            settings,
         )
-        ports = self._all("port") or (self._said("port", "1080"),)
-        return Configuration(
-            access,
-            tuple(
-                ListenerSettings(describe(port, self["interface"]), access)
-                for port in ports
-            ),
-            route=self._said("route", self["route"]) if self["route"] else None,
-            command=self._all("command"),
-            relay=self["relay"],
-            accessLog=self["access-log"],
-            settings=settings,
+
+    @classmethod
+    def kinds(cls) -> OptionKinds:
+        """
+        The options that a file has keys for too.
+        """
+        return OptionKinds(
+            tuple(str(row[0]) for row in cls.optParameters if row[0] != "config"),
+            LISTS,
+            tuple(str(row[0]) for row in cls.optFlags),
+        )
+
+    def _sayings(self) -> Sayings:
+        """
+        What the command line says.
+        """
+        kinds, rules = self.kinds(), self["rules"]
+        return Sayings(
+            {
+                one: self._said(one, self[one])
+                for one in kinds.texts
+                if one in self._given
+            },
+            {
+                one: tuple(self._said(one, text) for text in self[one])
+                for one in kinds.lists
+                if self[one]
+            },
+            {one: True for one in kinds.flags if self[one]},
+            None if rules is None else loadRules(join(self._folder, rules)),
+        )
+
+    def _defaults(self) -> Sayings:
+        return Sayings(
+            {
+                one: self._said(one, self.defaults[one])
+                for one in self.kinds().texts
+                if self.defaults[one] is not None
+            }
         )
 
     def _said(self, option: str, text: str) -> Said:
         return Said(text, f"--{option}", self._folder)
-
-    def _all(self, option: str) -> tuple[Said, ...]:
-        return tuple(self._said(option, text) for text in self[option])

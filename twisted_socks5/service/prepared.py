@@ -151,16 +151,22 @@ class _Preparation:
         for listener in configuration.listeners:
             if listener.access not in made:
                 made[listener.access] = self._access(listener.access)
-            _refuseToLetNobodyIn(listener, made[listener.access][0])
         if unchanged is not None:
             maker = unchanged.maker
         else:
             maker = RouteMaker(self._reactor, factory.route, settings.timeout.connect)
         self._made += [factory.route, maker]
-        for access, (_, each) in made.items():
+        for access, (authenticators, policy) in made.items():
+            endpoints = [
+                listener.endpoint
+                for listener in configuration.listeners
+                if listener.access == access
+            ]
+            if endpoints:
+                _refuseToLetNobodyIn(access, authenticators, endpoints)
             if access.rules is not None:
-                assert isinstance(each, RulePolicy)
-                takeRules(each, access.rules, factory.route, maker)
+                assert isinstance(policy, RulePolicy)
+                takeRules(policy, access.rules, factory.route, maker)
         return Prepared(
             configuration,
             self._plugins,
@@ -227,16 +233,17 @@ class _Preparation:
 
 
 def _refuseToLetNobodyIn(
-    listener: ListenerSettings, authenticators: Iterable[IAuthenticator]
+    access: Access, authenticators: Iterable[IAuthenticator], endpoints: Iterable[Said]
 ) -> None:
     """
-    @raise ValueError: There are only certificates to let clients in by, of which a
-        listener learns nothing.
+    @param endpoints: Where clients that are let in so can connect.
+    @raise ValueError: There are only certificates to let clients in by, of which none
+        of them learns.
     """
-    if listener.endpoint.name in _WITHOUT_CERTIFICATES and all(
-        isinstance(one, CertificateAuthenticator) for one in authenticators
-    ):
-        raise listener.access.authenticator[0].fail(
-            f"nobody could get in at {listener.endpoint.text}; certificates of clients "
-            "are seen by a listener mtls: only"
+    if not all(isinstance(one, CertificateAuthenticator) for one in authenticators):
+        return
+    if {endpoint.name for endpoint in endpoints} <= _WITHOUT_CERTIFICATES:
+        raise access.authenticator[0].fail(
+            "nobody could get in; certificates of clients are seen by a listener "
+            "mtls: only"
         )
