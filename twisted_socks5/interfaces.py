@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from twisted_socks5.addresses import Address, IPAddress
     from twisted_socks5.authenticators import Authenticated, Identity
+    from twisted_socks5.limits.bandwidth import Meters
     from twisted_socks5.limits.claims import Claim
     from twisted_socks5.policy import Decision
     from twisted_socks5.stream import ByteStream
@@ -497,6 +498,11 @@ class ICommandSession(ISession):
         "means than L{relay} says here where it is counted."
     )
 
+    meters: Meters | None = Attribute(
+        "What bounds the bytes that it carries, if anything does.  L{relay} keeps "
+        "to it by itself."
+    )
+
     def check(address: Address, asked: Address | None = None) -> Awaitable[None]:
         """
         Ask the policy about an address that this session's request comes down
@@ -624,6 +630,7 @@ class IRelay(Interface):
         outbound: IOutbound,
         ended: Callable[[str], None],
         plain: Connection | None = None,
+        meters: Meters | None = None,
     ) -> ITunnel:
         """
         Carry bytes both ways until both sides have closed.
@@ -635,6 +642,8 @@ class IRelay(Interface):
         @param ended: Called once when both ends are closed, with the reason.
         @param plain: The TCP connection that C{transport} comes down to, if it
             carries those very bytes, and if none of them waits to be sent.
+        @param meters: What bounds the bytes that may be carried; given only where
+            something does.
         """
 
 

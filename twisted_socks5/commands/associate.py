@@ -75,6 +75,7 @@ class Associate:
             self._settings.fragments == "reassemble",
             self._lookups,
             session.checkName,
+            session.meters,
         )
         self._associations.add(association)
         try:

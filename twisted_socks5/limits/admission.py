@@ -8,7 +8,7 @@ Who is let in, as long as there are limits that somebody could be over.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from twisted_socks5.addresses import Address
 from twisted_socks5.interfaces import ILedger
 from twisted_socks5.limits.allowance import Allowance
+from twisted_socks5.limits.bandwidth import Bandwidths, Meters
 from twisted_socks5.limits.claims import Claim
 from twisted_socks5.limits.ledger import LocalLedger
 from twisted_socks5.observe.defects import logDefect
@@ -25,7 +26,6 @@ from twisted_socks5.settings import Limits
 from twisted_socks5.wire import Command
 
 if TYPE_CHECKING:
-    from twisted_socks5.policy import Decision
     from twisted_socks5.server.session import Session
 
 
@@ -51,6 +51,9 @@ class Admission:
         self._reactor = reactor
         self.ledger = ledger or LocalLedger(reactor.seconds)
         self.limitsHit: Counter[str] = Counter()
+        self._bandwidths = Bandwidths(
+            reactor, self.ledger, LocalLedger(reactor.seconds)
+        )
         self._outer: tuple[Allowance, ...] = ()
         self._inner: list[Admission] = []
         self._own = Allowance("", limits or Limits())
@@ -63,7 +66,7 @@ class Admission:
         @param scope: What to call them, such as C{listener 192.0.2.1:1080}.
         """
         inner = Admission(self._reactor, ledger=self.ledger)
-        inner.limitsHit = self.limitsHit
+        inner.limitsHit, inner._bandwidths = self.limitsHit, self._bandwidths
         inner._own = Allowance(scope, limits)
         self._inner.append(inner)
         self._takeUp()
@@ -80,6 +83,7 @@ class Admission:
     def _takeUp(self) -> None:
         self._allowances = (*self._outer, self._own)
         self.countsConnections = any(one.countsConnections for one in self._allowances)
+        self._boundsBandwidth = any(one.boundsBandwidth for one in self._allowances)
         self._countsUsers = any(one.countsUsers for one in self._allowances)
         for inner in self._inner:
             inner._outer = self._allowances
@@ -112,21 +116,37 @@ class Admission:
             claims += one.ofCommand(command, client)
         return claims
 
-    def claimsOfRule(self, session: Session, decision: Decision) -> Sequence[Claim]:
+    def claimsOfRule(self, session: Session, rule: Allowance) -> Sequence[Claim]:
         """
-        What a session claims by the rule that lets it pass, which has limits.
+        What a session claims by a rule that lets it pass.
         """
         client, identity, command = session.client, session.identity, session.command
         assert identity is not None
         assert command is not None
-        assert decision.limits is not None
-        rule = Allowance(decision.scope, decision.limits)
         return [
             *rule.ofAll(),
             *rule.ofClient(client),
             *rule.ofUser(identity, client),
             *rule.ofCommand(command, client),
         ]
+
+    def meters(self, session: Session, rules: Collection[Allowance]) -> Meters | None:
+        """
+        What bounds the bytes that a session carries, if anything does.
+
+        @param rules: Those that let it pass, and have limits.
+        """
+        if not self._boundsBandwidth and not rules:
+            return None
+        identity = session.identity
+        assert identity is not None
+        shared: list[Claim] = []
+        own: list[Claim] = []
+        for one in (*self._allowances, *rules):
+            some, others = one.bandwidths(identity, session.client)
+            shared += some
+            own += others
+        return self._bandwidths.meters(shared, own) if shared or own else None
 
 
 class Holding:

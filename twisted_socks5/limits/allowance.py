@@ -52,6 +52,7 @@ class Allowance:
     _ofAll: _Counted
     _ofClient: _Counted
     _ofUser: _Counted
+    _bandwidths: _Counted
 
     def __init__(self, scope: str, limits: Limits) -> None:
         self.__attrs_init__(
@@ -68,6 +69,13 @@ class Allowance:
                 sessions_per_user="sessionsPerUser",
                 new_sessions_per_user="newSessionsPerUser",
             ),
+            _limited(
+                limits,
+                bandwidth="bandwidth",
+                bandwidth_per_client="bandwidthPerClient",
+                bandwidth_per_user="bandwidthPerUser",
+                bandwidth_per_session="bandwidthPerSession",
+            ),
         )
 
     @property
@@ -83,6 +91,13 @@ class Allowance:
         Whether there is one that users can be over.
         """
         return bool(self._ofUser)
+
+    @property
+    def boundsBandwidth(self) -> bool:
+        """
+        Whether there is one of bytes a second.
+        """
+        return bool(self._bandwidths)
 
     def ofAll(self) -> list[Claim]:
         """
@@ -117,3 +132,22 @@ class Allowance:
         if not limit:
             return []
         return [Claim(self.scope, key, clientOf(client, self.limits), limit)]
+
+    def bandwidths(
+        self, identity: Identity, client: Address
+    ) -> tuple[list[Claim], list[Claim]]:
+        """
+        What a session's bytes are bounded by: together with others, and on its own.
+        """
+        shared, own = [], []
+        for key, limit in self._bandwidths:
+            if key == "bandwidth-per-session":
+                own.append(Claim(self.scope, key, "", limit))
+                continue
+            who = ""
+            if key == "bandwidth-per-client":
+                who = clientOf(client, self.limits)
+            elif key == "bandwidth-per-user":
+                who = userOf(identity, client, self.limits)
+            shared.append(Claim(self.scope, key, who, limit))
+        return shared, own

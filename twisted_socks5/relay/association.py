@@ -33,6 +33,8 @@ from twisted_socks5.wire import datagramHeaderLength
 if TYPE_CHECKING:
     import socket
 
+    from twisted_socks5.limits.bandwidth import Meters
+
 
 @implementer(IDatagramReceiver, IDatagramTraffic, IRevisable)
 class Association(DatagramProtocol):
@@ -57,6 +59,7 @@ class Association(DatagramProtocol):
         reassembles: bool = False,
         lookups: Lookups | None = None,
         checkName: Callable[[Address], Awaitable[None]] | None = None,
+        meters: Meters | None = None,
     ) -> None:
         """
         @param datagrams: The way out.
@@ -67,6 +70,7 @@ class Association(DatagramProtocol):
         @param lookups: Bounds those of all associations together.
         @param checkName: Asks about a name that the client sends to, before it is
             looked up.
+        @param meters: What bounds the bytes, if anything does.
         """
         self._reactor = reactor
         self._datagrams = datagrams
@@ -78,6 +82,7 @@ class Association(DatagramProtocol):
         self._idle = idle
         self._idleTimeout = idleTimeout
         self._layer = layer
+        self._meters = meters
         self._reassembly = Reassembly(reactor, self.dropped) if reassembles else None
         self._client: tuple[str, int] | None = None
         self._socket: socket.socket | None = None
@@ -190,6 +195,9 @@ class Association(DatagramProtocol):
         self._destinations.take(header, payload)
 
     def _send(self, send: Callable[[bytes], object], payload: bytes) -> None:
+        if self._meters is not None and not self._meters.up.carry(len(payload)):
+            self.dropped("bandwidth")
+            return
         try:
             send(payload)
         except OSError as problem:
@@ -206,6 +214,9 @@ class Association(DatagramProtocol):
         Something came back for the client.
         """
         if self._socket is None or self._client is None:
+            return
+        if self._meters is not None and not self._meters.down.carry(len(payload)):
+            self.dropped("bandwidth")
             return
         datagram = header + payload
         try:

@@ -20,6 +20,7 @@ from twisted_socks5.settings import Timeouts
 if TYPE_CHECKING:
     from twisted.internet.tcp import Connection
 
+    from twisted_socks5.limits.bandwidth import Meters
     from twisted_socks5.stream import ByteStream
 
 
@@ -42,6 +43,7 @@ class AutomaticRelay:
         outbound: IOutbound,
         ended: Callable[[str], None],
         plain: Connection | None = None,
+        meters: Meters | None = None,
     ) -> ITunnel:
         """
         Carry bytes both ways until both sides have closed.
@@ -49,5 +51,5 @@ class AutomaticRelay:
         if self._fast is not None and plain is not None:
             destination = outbound.detachSocket()
             if destination is not None:
-                return self._fast.join(plain, stream, destination, ended)
-        return self._portable.join(transport, stream, outbound, ended)
+                return self._fast.join(plain, stream, destination, ended, meters)
+        return self._portable.join(transport, stream, outbound, ended, None, meters)

@@ -21,6 +21,7 @@ from zope.interface import implementer
 from twisted_socks5.relay.pipes import Pipe
 
 if TYPE_CHECKING:
+    from twisted_socks5.limits.bandwidth import Meter
     from twisted_socks5.relay.fast import FastRelay, FastTunnel
 
 BUFFER_SIZE = 64 * 1024
@@ -90,6 +91,7 @@ class End:
         "_isRead",
         "_isWritten",
         "_largeReads",
+        "_meter",
         "_pipe",
         "_relay",
         "_socket",
@@ -117,6 +119,7 @@ class End:
         self._unlooked = _AT_FIRST
         self._pipe: Pipe | None = None
         self._waiting = b""
+        self._meter: Meter | None = None
         self.hasEnded = self.isLost = False
         self.received = 0
 
@@ -145,6 +148,9 @@ class End:
         """
         Something came: pass it on.
         """
+        if self._meter is not None:
+            self._readBounded(self._meter)
+            return
         end, looks, isFirst = self, 1, True
         for _ in range(_ROUNDS):
             if end._largeReads < _LARGE_READS:
@@ -213,6 +219,27 @@ class End:
         else:
             self._readOn()
 
+    def bound(self, meter: Meter) -> None:
+        """
+        Carry no more than there is credit for.
+        """
+        self._meter = meter
+        meter.resume = self._readIfWanted
+
+    def _readBounded(self, meter: Meter) -> None:
+        """
+        Receive no more than there is credit for, or wait for some.
+        """
+        if meter.refill():
+            before = self.received
+            self._copy(1, min(meter.credit, BUFFER_SIZE))
+            meter.credit -= self.received - before
+            return
+        other = self.other
+        self._watch(False, self._isWritten)
+        if other._isWritten:
+            other._watch(other._isRead, False)
+
     def _expectAnswer(self) -> bool:
         """
         Whether to look out for an answer from here.  Where answers come within
@@ -224,16 +251,17 @@ class End:
             return False
         return self._isRead
 
-    def _receive(self, looks: int) -> int:
+    def _receive(self, looks: int, most: int) -> int:
         """
         Receive into the shared buffer.
 
         @param looks: How often to look.
+        @param most: How many bytes at most; 0 is as many as fit.
         @raise OSError: The socket has failed, or there is nothing.
         """
         receive, buffer = self._socket.recv_into, self._relay.buffer
         if looks == 1:
-            return receive(buffer)
+            return receive(buffer, most)
         for _ in range(looks):
             try:
                 count = receive(buffer)
@@ -244,15 +272,16 @@ class End:
         self._unlooked = self._delay = min(2 * self._delay + 1, _RARELY)
         raise BlockingIOError
 
-    def _copy(self, looks: int = 1) -> int:
+    def _copy(self, looks: int = 1, most: int = 0) -> int:
         """
         Receive, and send at once.
 
+        @param most: How many bytes at most; 0 is as many as fit.
         @return: How many bytes were passed on; 0 if there is no more to do.
         """
         relay, other = self._relay, self.other
         try:
-            count = self._receive(looks)
+            count = self._receive(looks, most)
         except BlockingIOError:
             return self._readOn()
         except OSError:
@@ -386,8 +415,12 @@ class End:
         Read on.
         """
         self._isPaused = False
+        self._readIfWanted()
+
+    def _readIfWanted(self) -> None:
         if not (
-            self.hasEnded
+            self._isPaused
+            or self.hasEnded
             or self.isLost
             or self.other.isWaitedFor
             or self._tunnel.isClosing
@@ -477,6 +510,8 @@ class ClientEnd(End):
         Take what came before the socket was ours.
         """
         self.received += len(data)
+        if self._meter is not None:
+            self._meter.credit -= len(data)
         self.other._waiting += data
 
     def _closeSocket(self, withReset: bool) -> None:

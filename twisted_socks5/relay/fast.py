@@ -28,6 +28,7 @@ from twisted_socks5.relay.pipes import PipePool
 from twisted_socks5.settings import Timeouts
 
 if TYPE_CHECKING:
+    from twisted_socks5.limits.bandwidth import Meters
     from twisted_socks5.stream import ByteStream
 
 
@@ -57,6 +58,7 @@ class FastTunnel:
         transport: Connection,
         destination: socket.socket,
         ended: Callable[[str], None],
+        meters: Meters | None,
     ) -> None:
         self.deadlines = TunnelDeadlines(relay.reactor, relay.timeouts, self._expired)
         self.isClosing = False
@@ -67,6 +69,9 @@ class FastTunnel:
         self._destination = DestinationEnd(relay, self, destination)
         self._client.other = self._destination
         self._destination.other = self._client
+        if meters is not None:
+            self._client.bound(meters.up)
+            self._destination.bound(meters.down)
 
     @property
     def bytesUp(self) -> int:
@@ -207,6 +212,7 @@ class FastRelay:
         stream: ByteStream,
         destination: socket.socket,
         ended: Callable[[str], None],
+        meters: Meters | None = None,
     ) -> ITunnel:
         """
         Carry bytes both ways until both sides have closed.
@@ -215,6 +221,7 @@ class FastRelay:
         @param stream: What has come from it.
         @param destination: Connected, and ours from now on.
         @param ended: Called once when both ends are closed, with the reason.
+        @param meters: What bounds the bytes, if anything does.
         """
         if not self._tunnels:
             # When the reactor stops it closes what it watches; a tunnel that
@@ -222,7 +229,7 @@ class FastRelay:
             self._trigger = self.reactor.addSystemEventTrigger(
                 "during", "shutdown", self._abortAll
             )
-        tunnel = FastTunnel(self, transport, destination, ended)
+        tunnel = FastTunnel(self, transport, destination, ended, meters)
         self._tunnels.add(tunnel)
         tunnel.join(transport, stream)
         return tunnel

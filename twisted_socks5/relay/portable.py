@@ -17,6 +17,8 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -26,8 +28,7 @@ from twisted_socks5.relay.halfclose import canHalfClose
 from twisted_socks5.settings import Timeouts
 
 if TYPE_CHECKING:
-    from twisted.internet.tcp import Connection
-
+    from twisted_socks5.limits.bandwidth import Meter, Meters
     from twisted_socks5.stream import ByteStream
 
 
@@ -65,7 +66,10 @@ class _End(Protocol):
     transport: Any
     other: _End
 
-    def __init__(self, tunnel: PortableTunnel, name: str) -> None:
+    def __init__(self, tunnel: PortableTunnel, name: str, meter: Meter | None) -> None:
+        self.meter = meter
+        if meter is not None:
+            meter.resume = self._readOn
         self.tunnel = tunnel
         self.name = name
         self.received = 0
@@ -74,11 +78,25 @@ class _End(Protocol):
         self.hasEnded = False
         self.isLost = False
 
+    def boundReads(self) -> None:
+        """
+        Have little come at once, where little is allowed to; as far as that can be
+        told the transport, or the one that it comes down to.
+        """
+        transport = self.transport
+        while isinstance(transport, ProtocolWrapper):
+            transport = transport.transport
+        if self.meter is not None and isinstance(transport, Connection):
+            transport.bufferSize = self.meter.portion
+
     def dataReceived(self, data: bytes) -> None:
         self.received += len(data)
         self.tunnel.moved()
         if not self.other.isLost:
             self.other.transport.write(data)
+        meter = self.meter
+        if meter is not None and not meter.spend(len(data)) and not self.isLost:
+            self.transport.pauseProducing()
 
     def readConnectionLost(self) -> None:
         self.tunnel.endOfStream(self)
@@ -107,7 +125,9 @@ class _End(Protocol):
 
     def _readOn(self) -> None:
         # Were it resumed after its end, the end would be read again.
-        if not (self.isHeldBack or self.isPaused or self.isLost or self.hasEnded):
+        if not (self.isHeldBack or self.isPaused or self.isLost or self.hasEnded) and (
+            self.meter is None or self.meter.credit > 0
+        ):
             self.transport.resumeProducing()
 
     # -- IPushProducer: whoever wants less to come from here --------------------
@@ -136,14 +156,17 @@ class PortableTunnel:
         reactor: Any,
         timeouts: Timeouts,
         ended: Callable[[str], None],
+        meters: Meters | None = None,
     ) -> None:
         self.deadlines = TunnelDeadlines(reactor, timeouts, self._expired)
         self._seconds = reactor.seconds
         self._ended = ended
         self._reason = ""
         self._isClosing = False
-        self._client = _End(self, "client")
-        self._destination = _End(self, "destination")
+        self._client = _End(self, "client", None if meters is None else meters.up)
+        self._destination = _End(
+            self, "destination", None if meters is None else meters.down
+        )
         self._client.other = self._destination
         self._destination.other = self._client
 
@@ -189,6 +212,8 @@ class PortableTunnel:
             stream.detach(client)
             transport.abortConnection()
             return
+        client.boundReads()
+        destination.boundReads()
         transport.registerProducer(_Flow(destination), True)
         destination.transport.registerProducer(_Flow(client), True)
         stream.detach(client)
@@ -287,10 +312,11 @@ class PortableRelay:
         outbound: IOutbound,
         ended: Callable[[str], None],
         plain: Connection | None = None,
+        meters: Meters | None = None,
     ) -> ITunnel:
         """
         Carry bytes both ways until both sides have closed.
         """
-        tunnel = PortableTunnel(self._reactor, self._timeouts, ended)
+        tunnel = PortableTunnel(self._reactor, self._timeouts, ended, meters)
         tunnel.join(transport, stream, outbound)
         return tunnel

@@ -40,6 +40,8 @@ from twisted_socks5.interfaces import (
 )
 from twisted_socks5.layered import LayeredTransport
 from twisted_socks5.limits.admission import Holding
+from twisted_socks5.limits.allowance import Allowance
+from twisted_socks5.limits.bandwidth import Meters
 from twisted_socks5.limits.claims import Claim
 from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.outcome import outcomeOf
@@ -98,7 +100,8 @@ class SOCKS5ServerProtocol(Protocol):
     _isKnown = False
     _holding: Holding | None = None
     _requested: Holding | None = None
-    _rules: dict[str, Holding] | None = None
+    _rules: dict[Allowance, Holding] | None = None
+    _meters: Meters | None = None
     _unanswered = 0
     _outbound: IWatchedOutbound | None = None
 
@@ -241,16 +244,18 @@ class SOCKS5ServerProtocol(Protocol):
 
         @raise ReplyError: One more is too many.
         """
+        assert decision.limits is not None
+        rule = Allowance(decision.scope, decision.limits)
         if self._rules is None:
             self._rules = {}
-        if decision.scope in self._rules:
+        if rule in self._rules:
             return
         admission = self.factory.admission
-        holding = self._rules[decision.scope] = Holding(admission)
+        holding = self._rules[rule] = Holding(admission)
         try:
-            await self._claim(holding, admission.claimsOfRule(self.session, decision))
+            await self._claim(holding, admission.claimsOfRule(self.session, rule))
         except ReplyError:
-            del self._rules[decision.scope]
+            del self._rules[rule]
             raise
 
     async def _claim(self, holding: Holding, claims: Sequence[Claim]) -> None:
@@ -289,6 +294,17 @@ class SOCKS5ServerProtocol(Protocol):
         assert self._request is not None
         await self.factory.judge.checkName(self._request, name)
 
+    @property
+    def meters(self) -> Meters | None:
+        """
+        What bounds the bytes that it carries, if anything does.
+        """
+        if self._meters is None:
+            self._meters = self.factory.admission.meters(
+                self.session, self._rules or ()
+            )
+        return self._meters
+
     def sendReply(self, reply: int, bound: Address | None) -> None:
         """
         Answer the request (RFC 1928, section 6).
@@ -311,12 +327,14 @@ class SOCKS5ServerProtocol(Protocol):
         session.dialled = outbound.peer
         if IWatchedOutbound.providedBy(outbound):
             self._outbound = outbound
+        meters = self.meters
         session.tunnel = session.traffic = self.factory.relay.join(
             self.transport,
             self.stream,
             outbound,
             self.finish,
             self._plain,
+            **({} if meters is None else {"meters": meters}),
         )
         if self._revision != self.factory.revision:
             Deferred.fromCoroutine(self.revise())
@@ -488,6 +506,8 @@ class SOCKS5ServerProtocol(Protocol):
             holding.release()
         if self._outbound is not None:
             self._outbound.ended()
+        if self._meters is not None:
+            self._meters.stop()
         self.factory.sessionEnded(session)
 
     def _holdings(self) -> Iterator[Holding]:

@@ -28,6 +28,7 @@ from twisted_socks5.interfaces import (
 from twisted_socks5.policy import Decision
 
 if TYPE_CHECKING:
+    from twisted_socks5.limits.bandwidth import Meters
     from twisted_socks5.server.protocol import SOCKS5ServerProtocol
 
 
@@ -175,6 +176,13 @@ class Session:
         if decision.bindAddress is not None:
             route = route.boundTo(decision.bindAddress)
         return route
+
+    @property
+    def meters(self) -> Meters | None:
+        """
+        What bounds the bytes that it carries, if anything does.
+        """
+        return self._live.meters
 
     def check(self, address: Address, asked: Address | None = None) -> Awaitable[None]:
         """
