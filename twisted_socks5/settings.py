@@ -166,10 +166,12 @@ class Ports:
     @classmethod
     def fromText(cls, text: str) -> Ports:
         """
-        Ports as operators write them: C{FIRST-LAST}, or one alone.
+        Ports as operators write them: C{FIRST-LAST}, or one alone, or C{any}.
 
         @raise ValueError: They are none.
         """
+        if text == "any":
+            return cls()
         first, dash, last = text.partition("-")
         numbers = [first, last if dash else first]
         if not all(number.isascii() and number.isdecimal() for number in numbers):
@@ -211,10 +213,12 @@ class PublicAddress:
     @classmethod
     def fromText(cls, text: str) -> PublicAddress:
         """
-        An address, or one of each family with a comma between them.
+        An address, or one of each family with a comma between them, or C{local}.
 
         @raise ValueError: They are none.
         """
+        if text == "local":
+            return cls()
         found: dict[str, IPAddress] = {}
         for part in text.split(","):
             try:

@@ -18,6 +18,7 @@ from twisted.python.usage import Options, UsageError
 from twisted_socks5.policy.rulesfile import loadRules
 from twisted_socks5.service.configfile import ConfigurationFile
 from twisted_socks5.service.configuration import Configuration, Said
+from twisted_socks5.service.endpoints import checkEndpoint
 from twisted_socks5.service.plugins import (
     AUTHENTICATOR,
     COMMAND,
@@ -25,6 +26,8 @@ from twisted_socks5.service.plugins import (
     ROUTE,
     showPlugins,
 )
+from twisted_socks5.service.prepared import prepare
+from twisted_socks5.service.sample import sample
 from twisted_socks5.service.sayings import OptionKinds, Sayings, configurationOf
 from twisted_socks5.service.settings import describeKeys, parseSettings
 
@@ -106,6 +109,11 @@ class SOCKS5Options(Options, AuthOptionMixin):
             "open",
             None,
             "Let anybody in, also from other machines.",
+        ],
+        [
+            "check",
+            None,
+            "Only see whether the configuration is right; nothing listens.",
         ],
     ]
 
@@ -193,6 +201,13 @@ class SOCKS5Options(Options, AuthOptionMixin):
         showPlugins(ROUTE)
         raise SystemExit(0)
 
+    def opt_sample_config(self) -> None:
+        """
+        Show a configuration file to begin with.
+        """
+        print(sample(type(self)), end="")
+        raise SystemExit(0)
+
     def opt_version(self) -> None:
         """
         Show the version.
@@ -220,8 +235,27 @@ class SOCKS5Options(Options, AuthOptionMixin):
         self._folder = os.getcwd()
         try:
             self.configuration = self.configure()
+            if self["check"]:
+                self._check()
         except ValueError as error:
             raise UsageError(str(error)) from None
+
+    def _check(self) -> None:
+        """
+        Make what was asked for, and tell that this can be done.
+
+        @raise ValueError: It cannot be done.
+        @raise SystemExit: It can.
+        """
+        from twisted.internet import reactor
+
+        prepared = prepare(reactor, self.configuration)
+        for settings, _ in prepared.served:
+            checkEndpoint(reactor, settings.endpoint)
+        for module, problem in prepared.plugins.broken.items():
+            print(f"{module} cannot be imported, and nothing of it is there: {problem}")
+        print("the configuration is right")
+        raise SystemExit(0)
 
     def configure(self) -> Configuration:
         """
@@ -252,7 +286,7 @@ class SOCKS5Options(Options, AuthOptionMixin):
         return OptionKinds(
             tuple(str(row[0]) for row in cls.optParameters if row[0] != "config"),
             LISTS,
-            tuple(str(row[0]) for row in cls.optFlags),
+            tuple(str(row[0]) for row in cls.optFlags if row[0] != "check"),
         )
 
     def _sayings(self) -> Sayings:
