@@ -57,7 +57,7 @@ class Server:
         self.log = log
         with open(log, "wb") as output:
             self.process = subprocess.Popen(
-                [*command, "--port", "0", "--set", "timeout.grace=0", *arguments],
+                [*command, "--set", "timeout.grace=0", *arguments],
                 stdout=output,
                 stderr=output,
             )
@@ -151,9 +151,10 @@ def start(tmp_path: object) -> Iterator[Callable[..., Server]]:
         command: Sequence[str] = TWIST,
         python: str = sys.executable,
         started: str = "Starting reactor",
+        port: Sequence[str] = ("--port", "0"),
     ) -> Server:
         log = f"{tmp_path}/log{len(servers)}"
-        server = Server(log, list(arguments), [python, *command])
+        server = Server(log, [*port, *arguments], [python, *command])
         servers.append(server)
         server.waitForLog(started)
         server.port = server.address("tcp:0:interface=127.0.0.1")[1]

@@ -601,6 +601,31 @@ class IRevisable(Interface):
         """
 
 
+class IAccountChecker(Interface):
+    """
+    A checker of passwords that can tell whether an account is still there.  (Of one
+    that cannot, accounts are taken to be there.)
+    """
+
+    def hasAccount(name: bytes) -> bool | Awaitable[bool]:
+        """
+        Whether there is an account of this name, as a login with the right password
+        would find it.
+        """
+
+
+class IAccountAuthenticator(Interface):
+    """
+    An authenticator that can tell whether it would still let somebody in.
+    """
+
+    def hasAccount(identity: Identity) -> bool | Awaitable[bool]:
+        """
+        Whether somebody whom this or another authenticator with the same method has
+        let in could be let in again, if the client sent the same.
+        """
+
+
 class ITunnel(ITraffic):
     """
     A client and a destination, joined.

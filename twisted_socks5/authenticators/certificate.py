@@ -22,7 +22,11 @@ from zope.interface import implementer
 
 from twisted_socks5.authenticators.identity import Authenticated, Identity
 from twisted_socks5.errors import AuthenticationFailed
-from twisted_socks5.interfaces import IAuthenticator, IExchange
+from twisted_socks5.interfaces import (
+    IAccountAuthenticator,
+    IAuthenticator,
+    IExchange,
+)
 from twisted_socks5.wire import Method
 
 
@@ -54,7 +58,7 @@ _SOURCES: dict[str, Callable[[Certificate], list[str]]] = {
 }
 
 
-@implementer(IAuthenticator)
+@implementer(IAuthenticator, IAccountAuthenticator)
 class CertificateAuthenticator:
     """
     Lets a client in that has shown a certificate in the TLS handshake, which was
@@ -95,6 +99,12 @@ class CertificateAuthenticator:
         if not name:
             raise AuthenticationFailed("no certificate with one name")
         return Authenticated(Identity(name, name.encode(), method=self.method))
+
+    def hasAccount(self, identity: Identity) -> bool:
+        """
+        Anybody who has a name: the certificate is not looked at again.
+        """
+        return not identity.isAnonymous
 
     def _nameOf(self, exchange: IExchange) -> str:
         """

@@ -10,13 +10,17 @@ from __future__ import annotations
 from zope.interface import implementer
 
 from twisted_socks5.authenticators.identity import Authenticated, Identity
-from twisted_socks5.interfaces import IAuthenticator, IExchange
+from twisted_socks5.interfaces import (
+    IAccountAuthenticator,
+    IAuthenticator,
+    IExchange,
+)
 from twisted_socks5.wire import Method
 
 _ANYBODY = Authenticated(Identity())
 
 
-@implementer(IAuthenticator)
+@implementer(IAuthenticator, IAccountAuthenticator)
 class NoAuthentication:
     """
     Lets anybody in.
@@ -38,3 +42,9 @@ class NoAuthentication:
         Let it in.
         """
         return _ANYBODY
+
+    def hasAccount(self, identity: Identity) -> bool:
+        """
+        Anybody who has no name.
+        """
+        return identity.isAnonymous

@@ -19,10 +19,12 @@ from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface, implementer
 
+from twisted_socks5.authenticators.accounts import accountsOf
 from twisted_socks5.authenticators.identity import Authenticated, Identity
 from twisted_socks5.errors import AuthenticationFailed
-from twisted_socks5.interfaces import IAuthenticator, IExchange
+from twisted_socks5.interfaces import IAccountAuthenticator, IAuthenticator, IExchange
 from twisted_socks5.observe.defects import logDefect
+from twisted_socks5.outcome import outcomeOf
 from twisted_socks5.wire import Method, UsernamePassword, UsernamePasswordStatus
 
 _SUCCESS = UsernamePasswordStatus(0x00).encode()
@@ -124,7 +126,7 @@ class CheckersInTurn:
         return maybeDeferred(self._ask, credentials)
 
 
-@implementer(IAuthenticator)
+@implementer(IAuthenticator, IAccountAuthenticator)
 class UsernamePasswordAuthenticator:
     """
     Lets those in whose username and password a portal accepts.  A client
@@ -136,11 +138,16 @@ class UsernamePasswordAuthenticator:
     strength = 10
     failureReply = _FAILURE
 
-    def __init__(self, portal: Portal) -> None:
+    def __init__(
+        self, portal: Portal, checkers: Sequence[ICredentialsChecker] = ()
+    ) -> None:
         """
         @param portal: Its realm makes avatars that provide L{IProxyUser}.
+        @param checkers: Those that know whose accounts are still there, if the
+            avatars have the names that these check.
         """
         self._portal = portal
+        self._accounts = [accountsOf(checker) for checker in checkers]
 
     @classmethod
     def withCheckers(
@@ -149,7 +156,7 @@ class UsernamePasswordAuthenticator:
         """
         One that asks checkers for C{IUsernamePassword} in turn.
         """
-        return cls(Portal(ProxyRealm(), [CheckersInTurn(checkers)]))
+        return cls(Portal(ProxyRealm(), [CheckersInTurn(checkers)]), checkers)
 
     def isAvailable(self, exchange: IExchange) -> bool:
         """
@@ -173,3 +180,12 @@ class UsernamePasswordAuthenticator:
             raise AuthenticationFailed("wrong username or password") from None
         exchange.write(_SUCCESS)
         return Authenticated(avatar.identity, logout=logout)
+
+    async def hasAccount(self, identity: Identity) -> bool:
+        """
+        Whether a checker has such an account, or may have: not all can tell.
+        """
+        for accounts in self._accounts:
+            if accounts is None or await outcomeOf(accounts.hasAccount(identity.raw)):
+                return True
+        return not self._accounts

@@ -20,6 +20,7 @@ from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from twisted_socks5.interfaces import IAccountChecker
 from twisted_socks5.passwords.accountfile import AccountFile, Accounts
 from twisted_socks5.passwords.hashes import isRight
 from twisted_socks5.passwords.threads import BoundedThreads
@@ -28,7 +29,7 @@ _MOST_REMEMBERED = 4096
 _MOST_THREADS = 256
 
 
-@implementer(ICredentialsChecker)
+@implementer(ICredentialsChecker, IAccountChecker)
 class HashedPasswordChecker:
     """
     Compares passwords with the hashes of a file, in threads of its own.
@@ -86,6 +87,12 @@ class HashedPasswordChecker:
             C{UnauthorizedLogin} if it is unknown or the password is wrong.
         """
         return Deferred.fromCoroutine(self._check(credentials))
+
+    def hasAccount(self, name: bytes) -> bool:
+        """
+        Whether the file has an account of this name now.
+        """
+        return name in self._file.accounts().hashes
 
     async def _check(self, credentials: Any) -> Any:
         name, password = _bytes(credentials.username), _bytes(credentials.password)

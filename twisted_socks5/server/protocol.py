@@ -33,6 +33,7 @@ from twisted_socks5.errors import (
     StreamEnded,
 )
 from twisted_socks5.interfaces import (
+    IAccountAuthenticator,
     IAuthenticator,
     IOutbound,
     IRevisable,
@@ -116,6 +117,7 @@ class SOCKS5ServerProtocol(Protocol):
         session, stream, factory = self.session, self.stream, self.factory
 
         greeting = await stream.readMessage(wire.Greeting.parse)
+        letIn = factory.revision
         exchange = Exchange(self)
         authenticator = self.chooseMethod(greeting, exchange)
         self.send(wire.MethodChoice(authenticator.method).encode())
@@ -134,6 +136,8 @@ class SOCKS5ServerProtocol(Protocol):
         session.state = State.DECIDING
         while self._revision != factory.revision:  # which may change meanwhile
             self._revision = factory.revision
+            if self._revision != letIn:
+                await self.checkAccount()
             session.decision = await factory.judge.decide(request)
             session.decision.enforce()
             if claims := factory.admission.claimsOfRequest(session):
@@ -212,6 +216,25 @@ class SOCKS5ServerProtocol(Protocol):
             raise RuntimeError("a client claims to be somebody only once")
         self._attempt = self.factory.throttle.attempt(self.session.client, name)
         await self._attempt.begin()
+
+    async def checkAccount(self) -> None:
+        """
+        See whether the client would still be let in as who it is.
+
+        @raise ConnectionNotAllowed: It would not.
+        """
+        session, isOffered = self.session, False
+        assert session.identity is not None
+        for authenticator in self.factory.authenticators:
+            if authenticator.method == session.method:
+                isOffered = True
+                if not IAccountAuthenticator.providedBy(authenticator):
+                    return
+                answer: Any = authenticator.hasAccount(session.identity)
+                if await outcomeOf(answer):
+                    return
+        what = "account" if isOffered else "method that let it in"
+        raise ConnectionNotAllowed(f"the {what} is gone")
 
     def takeDown(self, message: wire.Request) -> Request:
         """
@@ -349,6 +372,7 @@ class SOCKS5ServerProtocol(Protocol):
         if session.state is State.RELAYING:  # else there is an address to come
             self._revision = self.factory.revision
         try:
+            await self.checkAccount()
             decision = await judge.decide(request)
             decision.enforce()
             session.decision = decision

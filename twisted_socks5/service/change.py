@@ -24,6 +24,13 @@ from twisted_socks5.service.reload import Commit
 _log = Logger(namespace="twisted_socks5")
 
 
+_AT_START = ("access-log", "workers", "metrics")
+_SETTINGS_AT_START = ("limit", "log")
+"""
+What is read at the start only.
+"""
+
+
 class ServerChange:
     """
     Takes part in a L{Reload<twisted_socks5.service.reload.Reload>}.
@@ -111,6 +118,7 @@ class ServerChange:
             listener.tell()
         self._listeners[:] = [listener for listener, *_ in change.listeners]
         before, self._prepared = self._prepared, change.prepared
+        _tellWhatStays(before.configuration, change.prepared.configuration)
         for service in before.services:
             if service not in change.prepared.services:
                 service.disownServiceParent()
@@ -170,3 +178,17 @@ class _Change:
         listener = Listener.open(reactor, settings, own)
         self.opened.append(listener)
         self.listeners.append((listener, settings, factory, None))
+
+
+def _tellWhatStays(before: Configuration, after: Configuration) -> None:
+    different = [
+        key for key in _AT_START if before.texts.get(key) != after.texts.get(key)
+    ]
+    different += [
+        section
+        for section in _SETTINGS_AT_START
+        if getattr(before.settings, section, None)
+        != getattr(after.settings, section, None)
+    ]
+    for key in different:
+        _log.warn("{key} has changed, which takes hold at the next start", key=key)

@@ -1,0 +1,462 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+The configuration file, and what it comes to.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conversation import (
+    GREET,
+    LOGIN,
+    assertServes,
+    connectTo,
+    failure,
+    readAll,
+    readExactly,
+)
+from twisted_socks5.service.configuration import Configuration
+from twisted_socks5.service.options import SOCKS5Options
+from twisted_socks5.service.paths import absolute
+from twisted_socks5.service.sample import sample, written
+from twisted_socks5.service.settings import KEYS
+from twisted_socks5.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+
+    Start = Callable[..., Server]
+
+RULE = '[[rule]]\naction = "allow"\n'
+
+
+def configured(*arguments: str) -> Configuration:
+    options = SOCKS5Options()
+    options.parseOptions(list(arguments))
+    return options.configuration
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[[str], str]:
+    """
+    Writes a configuration file, and tells its path.
+    """
+
+    def write(text: str) -> str:
+        path = tmp_path / "server.toml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def endpoints(configuration: Configuration) -> list[str]:
+    return [listener.endpoint.text for listener in configuration.listeners]
+
+
+def test_nothingIsSaid(file: Callable[[str], str]) -> None:
+    assert configured("--config", file("")) == configured()
+    assert endpoints(configured()) == ["tcp:1080:interface=127.0.0.1"]
+
+
+ALL = """
+port = [1081, "unix:socket"]
+interface = "::1"
+auth = ["file:users", "hashed:more"]
+authenticator = "none"
+command = ["ping"]
+policy = "guard:local=elsewhere"
+default-route = "socks5:tcp\\\\:127.0.0.1\\\\:1"
+access-log = "json"
+relay = "portable"
+open = true
+[timeout]
+handshake = 2.5
+half-closed = 7
+[limit]
+sessions = 9
+[udp]
+replies = "any"
+ports = "5000-6000"
+public-address = "192.0.2.1"
+[bind]
+ports = 5000
+"""
+
+
+def test_everything(file: Callable[[str], str], tmp_path: Path) -> None:
+    configuration = configured("--config", file(ALL))
+    access = configuration.access
+    assert endpoints(configuration) == ["tcp6:1081:interface=\\:\\:1", "unix:socket"]
+    assert [one.text for one in access.auth] == ["file:users", "hashed:more"]
+    assert [one.resolved for one in access.auth] == [
+        f"file:{tmp_path}/users",
+        f"hashed:{tmp_path}/more",
+    ]
+    assert [one.text for one in access.authenticator] == ["none"]
+    assert access.policy.text == "guard:local=elsewhere"
+    assert access.isOpen
+    assert configuration.route is not None
+    assert configuration.route.text == "socks5:tcp\\:127.0.0.1\\:1"
+    assert [one.text for one in configuration.command] == ["ping"]
+    assert (configuration.accessLog, configuration.relay) == ("json", "portable")
+    settings = configuration.settings
+    assert (settings.timeout.handshake, settings.timeout.halfClosed) == (2.5, 7)
+    assert (settings.limit.sessions, settings.udp.replies) == (9, "any")
+    assert str(settings.udp.ports) == "5000-6000"
+    assert str(settings.udp.publicAddress) == "192.0.2.1"
+    assert str(settings.bind.ports) == "5000-5000"
+
+
+def test_commandLineWins(file: Callable[[str], str]) -> None:
+    """
+    Also where it says what would be so anyway.
+    """
+    path = file(ALL + "[[listener]]\nendpoint=1\n")
+    configuration = configured(
+        *("--config", path, "--port", "7", "--interface", "127.0.0.1"),
+        *("--policy", "guard", "--access-log", "text", "--auth", "memory:a:b"),
+        *("--set", "timeout.handshake=30"),
+    )
+    assert endpoints(configuration) == ["tcp:7:interface=127.0.0.1"]
+    assert [one.text for one in configuration.access.auth] == ["memory:a:b"]
+    assert [one.text for one in configuration.access.authenticator] == ["none"]
+    assert configuration.access.policy.text == "guard"
+    assert configuration.accessLog == "text"
+    assert configuration.relay == "portable"
+    assert configuration.settings.timeout.handshake == 30
+    assert configuration.settings.timeout.halfClosed == 7
+
+
+def test_eachOptionHasItsKey(file: Callable[[str], str], tmp_path: Path) -> None:
+    """
+    Whatever can be said on the command line can be said in the file.
+    """
+    ofCommandLine = {"config", "set", "check"}
+    (tmp_path / "rules.toml").write_text(RULE)
+    values = {"relay": "auto", "access-log": "off", "rules": "rules.toml"}
+    for name in SOCKS5Options().longOpt:
+        name = name.rstrip("=").replace("_", "-")
+        if name in ofCommandLine | {"version", "sample-config"} or "help" in name:
+            continue
+        key = "default-route" if name == "route" else name
+        isFlag = name in SOCKS5Options.kinds().flags
+        value = "true" if isFlag else f'"{values.get(name, "1")}"'
+        assert configured("--config", file(f"{key} = {value}\n"))
+
+
+def test_listeners(file: Callable[[str], str]) -> None:
+    path = file(
+        f"""
+        auth = "memory:a:b"
+        authenticator = "none"
+        open = true
+        {RULE}
+        [[listener]]
+        endpoint = 1
+        interface = "192.0.2.1"
+        [[listener]]
+        endpoint = "unix:/run/a"
+        authenticator = "certificate"
+        policy = "guard:local=elsewhere"
+        open = false
+        """
+    )
+    configuration = configured("--config", path)
+    plain, own = configuration.listeners
+    assert plain.endpoint.text == "tcp:1:interface=192.0.2.1"
+    assert plain.access == configuration.access
+    assert own.access.auth == ()
+    assert [one.text for one in own.access.authenticator] == ["certificate"]
+    assert own.access.policy.text == "guard:local=elsewhere"
+    assert own.access.rules is configuration.access.rules is not None
+    assert (plain.access.isOpen, own.access.isOpen) == (True, False)
+
+
+def test_textsFromElsewhere(
+    file: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_AUTH", "memory:a:b")
+    (tmp_path / "secret").write_text("memory:c:d\n")
+    path = file('auth = [{ env = "TEST_AUTH" }, { file = "secret" }]')
+    auth = configured("--config", path).access.auth
+    assert [one.text for one in auth] == ["memory:a:b", "memory:c:d"]
+    assert "memory" not in repr(auth)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("file:users", "file:/e/users"),
+        ("file:/users", "file:/users"),
+        ("hashed:users:remember=3", "hashed:/e/users:remember=3"),
+        ("hashed:users:passwordFile=x", "hashed:/e/users:passwordFile=/e/x"),
+        ("unix:a:mode=600", "unix:/e/a:mode=600"),
+        ("unix:address=a", "unix:address=/e/a"),
+        ("haproxy:unix:a", "haproxy:unix:/e/a"),
+        ("tcp:80", "tcp:80"),
+        ("memory:file:a", "memory:file:a"),
+        (
+            "mtls:1:privateKey=k:certKey=/c:clientCA=a",
+            "mtls:1:privateKey=/e/k:certKey=/c:clientCA=/e/a",
+        ),
+        (
+            "socks5:socks5\\:tcp\\\\\\:h\\:passwordFile=p:passwordFile=q",
+            "socks5:socks5\\:tcp\\\\\\:h\\:passwordFile=/e/p:passwordFile=/e/q",
+        ),
+    ],
+)
+def test_paths(text: str, expected: str) -> None:
+    assert absolute(text, "/e") == expected
+    assert absolute(text, "") == text
+
+
+def test_strangeFolders() -> None:
+    assert absolute("hashed:u", "/a:b=c\\d") == "hashed:/a\\:b\\=c\\\\d/u"
+    assert absolute("file:u", "/a:b") == "file:/a:b/u"
+    assert absolute("file:u", "/a\\1") == "file:/a\\1/u"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("prot = 1", 1, "unknown key 'prot': did you mean port? expected "),
+        ("\nport = 1\nport = 2", 3, "Cannot overwrite a value"),
+        ("port = true", 1, "port: expected a number or a text, not True"),
+        ("port = []", 1, "port: the list is empty"),
+        ("port = [\n1,\n1]", 3, "port: this is there twice"),
+        ("port = 65536", 1, "port 65536: expected a number from 0 to 65535"),
+        ("interface = 3", 1, "interface: expected a text, not 3"),
+        ("auth = ['']", 1, "auth: expected something, not an empty text"),
+        ("auth = { env = 'NO_SUCH' }", 1, "auth: there is no NO_SUCH in the env"),
+        ("auth = { file = '/no/such' }", 1, "auth: /no/such: No such file"),
+        ("auth = { envy = 'A' }", 1, "auth: expected a text, { env = 'NAME' } or"),
+        ("open = 'yes'", 1, "open: expected true or false, not 'yes'"),
+        ("relay = 'fast'", 1, "relay fast: expected auto or portable"),
+        ("access-log = 'xml'", 1, "access-log xml: expected text, json or off"),
+        ("\nrules = 'none.toml'", 1, "none.toml: No such file"),
+        ("route = 'socks5:x'", 1, "route: expected tables [route.NAME]; the server's"),
+        ("[route.a]\nbind = 'x'", 2, "bind: x: expected "),
+        ("timezone = 'Nowhere'\n" + RULE, 1, "timezone: Nowhere: expected a name"),
+        ("timezone = 'UTC'", 1, "expected at least one [[rule]]"),
+        ("[[rule]]\naction = 'alow'", 2, "action: alow: expected allow or deny"),
+        ("timeout = 3", 1, "timeout: expected a table, [timeout]"),
+        ("[timeout]\n\nidel = 3", 3, "unknown key 'idel': did you mean idle?"),
+        ("[timeout]\nidle = '3'", 2, "idle: expected a number of seconds, not '3'"),
+        ("[timeout]\nidle = true", 2, "idle: expected a number of seconds, not True"),
+        ("[timeout]\nidle = -1", 2, "idle: must be 0 or more, not -1"),
+        ("\ntimeout.idle = -1", 2, "idle: must be 0 or more, not -1"),
+        ("\ntimeout = { idle = -1 }", 2, "idle: must be 0 or more, not -1"),
+        ("[limit]\nsessions = 1.5", 2, "sessions: expected a whole number, not 1.5"),
+        ("[udp]\nreplies = 1", 2, "replies: expected a text, not 1"),
+        ("[udp]\nreplies = 'all'", 2, "replies: expected address or any"),
+        ("[udp]\nports = [1]", 2, "ports: expected a text, not [1]"),
+        ("[udp]\nports = 0", 2, "ports: expected ports from 1 to 65535"),
+        ("listener = 3", 1, "listener: expected tables, each with [[listener]]"),
+        ("\n[[listener]]\nopen = true", 2, "a listener without endpoint"),
+        ("[[listener]]\nendpoint = 1\nauht = 'x'", 3, "unknown key 'auht': did you"),
+        (
+            "[[listener]]\nendpoint = 1\n[[listener]]\nendpoint = 'x'",
+            4,
+            "endpoint x: expected a number",
+        ),
+    ],
+)
+def test_wrong(
+    file: Callable[[str], str],
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    line: int,
+    words: str,
+) -> None:
+    path = file(text)
+    with pytest.raises(SystemExit) as wrong:
+        configured("--config", path)
+    told = str(wrong.value)
+    assert "\n" not in told
+    assert words in told
+    if "none.toml" not in words:
+        assert told.startswith(f"socks5: {path}:{line}: ")
+
+
+def test_rulesTwice(file: Callable[[str], str], tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_text(RULE)
+    path = file("\nrules = 'rules.toml'\n" + RULE)
+    with pytest.raises(SystemExit, match=f"{path}:2: rules: expected either this or"):
+        configured("--config", path)
+    assert configured("--config", file("rules = 'rules.toml'")).access.rules
+
+
+# -- the sample, and the check ---------------------------------------------------------
+
+
+def test_sample(file: Callable[[str], str], tmp_path: Path) -> None:
+    """
+    Everything is in it, and all of it can be read with the marks taken away.
+    """
+    text = sample(SOCKS5Options)
+    assert configured("--config", file(text)) == configured()
+    whole = re.sub("^#(?! )", "", text, flags=re.MULTILINE)
+    (tmp_path / "rules.toml").write_text(RULE)
+    configuration = configured("--config", file(whole))
+    assert configuration.settings == Settings()
+    assert len(configuration.listeners) == 3
+    for key, (_, field) in KEYS.items():
+        _, _, name = key.partition(".")
+        assert f"\n#{name} = {written(field.default)}\n" in text
+    assert max(map(len, text.splitlines())) <= 88
+
+
+def run(*arguments: str, cwd: object = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            *(sys.executable, "-c", "from twisted.scripts.twistd import run; run()"),
+            *("--pidfile=pid", "--logfile=log", "socks5", *arguments),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=str(cwd) if cwd else None,
+    )
+
+
+def test_sampleAsAProgram() -> None:
+    done = run("--sample-config")
+    assert done.returncode == 0
+    assert done.stdout == sample(SOCKS5Options)
+
+
+def test_check(file: Callable[[str], str], tmp_path: Path) -> None:
+    """
+    It neither listens nor writes.
+    """
+    (tmp_path / "users").write_text("user:password\n")
+    (tmp_path / "users").chmod(0o600)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        file(f'auth = "file:users"\nport = {taken.getsockname()[1]}\n' + RULE)
+        done = run("--check", "--config", "server.toml", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "the configuration is right\n")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["server.toml", "users"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("auth = 'file:nobody'", "server.toml:1: auth file: {path}/nobody: No such"),
+        ("auth = 'memry:a'", "auth memry: no such plugin; there is"),
+        (
+            "policy = 'gard'",
+            "server.toml:1: policy gard: no such plugin; there is guard",
+        ),
+        ("port = 'ssl:1:privateKey=k'", "server.toml:1: port ssl:1:privateKey=k: "),
+        ("port = 'tcp:x'", "server.toml:1: port tcp:x: port x: expected a number"),
+        ("authenticator = 'certificate'", "authenticator certificate: nobody could"),
+        ("default-route = 'socks5:x'", "server.toml:1: default-route socks5: "),
+        ("rleay = 'auto'", "server.toml:1: unknown key 'rleay'"),
+    ],
+)
+def test_checkFails(
+    file: Callable[[str], str], tmp_path: Path, text: str, words: str
+) -> None:
+    file(text)
+    done = run("--check", "--config", "server.toml", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert words.format(path=tmp_path) in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["server.toml"]
+
+
+# -- started ---------------------------------------------------------------------------
+
+
+def test_started(
+    start: Start, file: Callable[[str], str], listener: socket.socket
+) -> None:
+    """
+    Each listener lets in by its own methods, to where its own policy says.
+    """
+    path = file(
+        """
+        auth = "memory:user:password"
+        port = 0
+        [[listener]]
+        endpoint = "tcp:0:interface=127.0.0.2"
+        authenticator = "none"
+        policy = "guard:local=elsewhere"
+        """
+    )
+    Path(path).chmod(0o600)
+    server = start("--config", path, port=())
+    request = connectTo(listener.getsockname()[1])
+    with server.connect() as client:
+        client.sendall(GREET)
+        assert readAll(client) == b"\x05\xff"
+    with server.connect() as client:
+        client.sendall(LOGIN + request)
+        assert readExactly(client, 8) == b"\x05\x02\x01\x00\x05\x00\x00\x01"
+    own = server.address("tcp:0:interface=127.0.0.2")
+    with socket.create_connection(own, 10) as client:
+        client.sendall(GREET + request)
+        assert readAll(client) == b"\x05\x00" + failure(2)
+    with server.connect() as client:  # nobody gets to one of them by another
+        client.sendall(LOGIN + connectTo(own[1], own[0]))
+        assert readAll(client) == b"\x05\x02\x01\x00" + failure(2)
+    assert "list of processes" not in server.output()
+    assert "other users of this host" not in server.output()
+
+
+def test_openListener(file: Callable[[str], str]) -> None:
+    """
+    Whether anybody may come is looked at for each listener.
+    """
+    path = file(
+        """
+        auth = "memory:user:password"
+        [[listener]]
+        endpoint = "tcp:0"
+        [[listener]]
+        endpoint = "tcp:0:interface=0.0.0.0"
+        authenticator = "none"
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "twisted", "socks5", "--config", path],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode != 0
+    assert done.stderr == (
+        f"socks5: {path}:6: endpoint tcp:0:interface=0.0.0.0: anybody could use this "
+        "proxy from other machines; leave authenticator none out, or add open = true "
+        "to let everybody in\n"
+    )
+
+
+def test_passwordsInAFileForAll(start: Start, file: Callable[[str], str]) -> None:
+    path = file('auth = "memory:user:password"')
+    server = start("--config", path)
+    server.waitForLog(f"other users of this host can read {path}")
+
+
+def test_rulesInside(
+    start: Start, file: Callable[[str], str], listener: socket.socket
+) -> None:
+    server = start("--config", file(RULE + 'to = "loopback"\n'))
+    assertServes(server, listener)
+    with server.connect() as client:
+        client.sendall(GREET + connectTo(9, "192.0.2.1"))
+        assert readAll(client) == b"\x05\x00" + failure(2)
+    server.waitForLog("no rule matches")
