@@ -42,6 +42,11 @@ SPARE = 2000
 Descriptors that are needed beside those of idle sessions.
 """
 
+WARMING = 200
+"""
+Clients that are served before anything is counted.
+"""
+
 UNEVEN = 1.6
 """
 How much more than its share of the sessions a worker may have come to.
@@ -178,6 +183,8 @@ class Soak:
         options, server = self.options, self.server
         port = self.help(destination.serve).hear()
         server.begin()
+        # What is there once, however many clients there are, is there afterwards.
+        self.help(load, server.address, port, WARMING, 1).hear()
         before = server.memory()
 
         holder = self.help(hold, server.address, port, options.idle)
