@@ -28,6 +28,7 @@ from tests.conversation import (
     assertServes,
     connectTo,
     connectToName,
+    failure,
     freePorts,
     readAll,
 )
@@ -422,6 +423,41 @@ def test_jsonWithSessions(run: Callable[..., Started], tmp_path: Path) -> None:
     assert session["command"] == "CONNECT"
     assert session["target"].endswith("\\xfe\\xff")
     assert "text" not in session
+
+
+def test_refusalsByRules(
+    run: Callable[..., Started], listener: socket.socket, tmp_path: Path
+) -> None:
+    """
+    A refusal's line has the rule that has refused, also where an earlier one had
+    let the name pass; and who, from where, to where, and why.
+    """
+    users, rules = tmp_path / "users", tmp_path / "rules.toml"
+    users.write_text("alice:word\n")
+    rules.write_text(
+        "[[rule]]\naction = 'deny'\nto = '127.0.0.0/8'\n[[rule]]\naction = 'allow'\n"
+    )
+    access = tmp_path / "access"
+    arguments = ["--auth", f"file:{users}", "--rules", str(rules)]
+    for setting in (f"log.access-to=file:{access}", "log.sample=0"):
+        arguments += ["--set", setting]
+    server = run(*arguments, "--access-log", "json")
+    for request in (connectTo(80), connectToName(b"localhost", 80)):
+        with server.connect() as client:
+            client.sendall(b"\x05\x01\x02\x01\x05alice\x04word" + request)
+            assert readAll(client) == b"\x05\x02\x01\x00" + failure(2)
+    waitUntil(lambda: len(linesOf(access)) == 3)
+    for line, target in zip(
+        linesOf(access)[1:], ("127.0.0.1:80", "localhost:80"), strict=True
+    ):
+        session = json.loads(line)
+        assert session["rule"] == 1
+        assert session["reason"] == "rule 1 (deny to=127.0.0.0/8)"
+        assert session["user"] == "alice"
+        assert session["client"].startswith("127.0.0.1:")
+        assert session["target"] == target
+        assert session["reply"] == "02"
+        assert "decision" not in session
 
 
 # -- daemons that take logs -----------------------------------------------------------------

@@ -625,7 +625,9 @@ def test_started(
             destination, peer = listener.accept()
             assert peer[0] == "127.0.0.2"
             destination.close()
-    allowed = r'tags=good,web decision="rule 2 \(allow port=.*: a \\x22word\\x22"'
+    allowed = (
+        r'rule=2 tags=good,web decision="rule 2 \(allow port=.*: a \\x22word\\x22"'
+    )
     server.waitUntil(lambda: len(re.findall(allowed, server.output())) == 2)
     for request, reply in (
         (connectToName(b"EVIL.example.", port), 5),
@@ -637,7 +639,7 @@ def test_started(
             client.sendall(b"\x05\x01\x00" + request)
             assert readAll(client) == b"\x05\x00" + failure(reply)
     server.waitForLog(
-        'tags=bad reason="rule 1 (deny to=evil.example,127.0.0.9)"', times=2
+        'rule=1 tags=bad reason="rule 1 (deny to=evil.example,127.0.0.9)"', times=2
     )
     server.waitForLog('reason="no rule matches"', times=2)
 

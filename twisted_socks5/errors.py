@@ -12,6 +12,10 @@ for the reply that it got.
 from __future__ import annotations
 
 import errno
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twisted_socks5.policy.decision import Decision
 
 SUCCEEDED = 0x00
 
@@ -103,11 +107,15 @@ class ConnectionNotAllowed(ReplyError):
     tell that there is a rule.
 
     @ivar reply: The REP octet.
+    @ivar decision: What was decided, if it was decided by a policy.
     """
 
-    def __init__(self, reason: str = "", reply: int = 0x02) -> None:
+    def __init__(
+        self, reason: str = "", reply: int = 0x02, decision: Decision | None = None
+    ) -> None:
         super().__init__(reason)
         self.reply = reply
+        self.decision = decision
 
 
 class NetworkUnreachable(ReplyError):

@@ -58,6 +58,8 @@ def describeSession(session: ISession) -> dict[str, Any]:
     fields["seconds"] = round(session.seconds, 3)
     decision = session.decision
     if decision is not None:
+        if decision.rule is not None:
+            fields["rule"] = decision.rule
         if decision.tags:
             fields["tags"] = escape(",".join(decision.tags))
         if decision.allowed and decision.reason:  # else it is why the session ended

@@ -31,6 +31,7 @@ class Decision:
     @ivar tags: Words for the log.
     @ivar reply: The REP octet for the client when it is denied.
     @ivar reason: Why, for the log; the client does not see it.
+    @ivar rule: The number of the rule that has decided, if one has.
     """
 
     allowed: bool
@@ -41,6 +42,7 @@ class Decision:
     reply: int = 0x00
     reason: str = ""
     scope: str = "the policy"
+    rule: int | None = None
 
     @classmethod
     def allow(
@@ -77,4 +79,4 @@ class Decision:
         @raise ConnectionNotAllowed: It is denied.
         """
         if not self.allowed:
-            raise ConnectionNotAllowed(self.reason, self.reply)
+            raise ConnectionNotAllowed(self.reason, self.reply, self)

@@ -223,7 +223,8 @@ def isOpen(request: IRequest) -> bool:
 
 def _decisionOf(rule: Rule, routes: Mapping[str, IRoute | None]) -> Decision:
     if not rule.allows:
-        return Decision.deny(rule.reply, str(rule), rule.tags)
+        denial = Decision.deny(rule.reply, str(rule), rule.tags)
+        return attrs.evolve(denial, rule=rule.number)
     if rule.route and rule.route not in routes:
         raise ValueError(f"rule {rule.number}: there is no route {rule.route}")
     return RuleDecision(
@@ -233,6 +234,7 @@ def _decisionOf(rule: Rule, routes: Mapping[str, IRoute | None]) -> Decision:
         tags=rule.tags,
         reason=str(rule),
         scope=f"rule {rule.text}",
+        rule=rule.number,
         egress=rule.egress,
         routeName=rule.route,
     )

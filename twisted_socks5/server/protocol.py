@@ -384,6 +384,7 @@ class SOCKS5ServerProtocol(Protocol):
             if IRevisable.providedBy(session.traffic):
                 await session.traffic.revise()
         except ConnectionNotAllowed as denial:
+            session.decision = denial.decision or session.decision
             self.end(f"revised: {denial}")
         except Exception:
             logDefect(self, "revise", Failure())
@@ -434,6 +435,8 @@ class SOCKS5ServerProtocol(Protocol):
             else:
                 logDefect(command, "run", failure)
             error = GeneralFailure("the command failed")
+        if isinstance(error, ConnectionNotAllowed):  # of an address, perhaps
+            self.session.decision = error.decision or self.session.decision
         self.session.reason = self.session.reason or str(error) or type(error).__name__
         if self.session.tunnel is not None:
             self.session.tunnel.abort()  # which owns the connection by now
