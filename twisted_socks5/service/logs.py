@@ -12,6 +12,7 @@ import atexit
 import signal
 import sys
 import time
+from types import FrameType
 from typing import Any
 
 from twisted.application.service import MultiService, Service
@@ -72,10 +73,8 @@ class Logs(Service):
         self._hangup: Any = signal.SIG_DFL
         self.writers: dict[str, LogWriter] = {}
         runner = options.parent
-        if runner is not None and not runner.get("logger"):
+        if runner is not None:  # else whoever runs us has a log of his own
             self._takeOver(runner)
-        elif self._settings.to.kind != "runner":
-            raise ValueError("log.to: whoever runs the server writes its log already")
         self.flood = (
             Flood(reactor, self._settings.sample) if self._settings.sample else None
         )
@@ -86,6 +85,10 @@ class Logs(Service):
         Write what a runner would write by itself, and wait for.
         """
         target = self._settings.to
+        if runner.get("logger"):
+            if target.kind != "runner":
+                raise ValueError(f"log.to={target}: --logger writes the log already")
+            return
         if target.kind == "runner":
             destination = self._whereItWould(runner)
         else:
@@ -175,7 +178,8 @@ class Logs(Service):
         Service.startService(self)
         for writer in self.writers.values():
             writer.start()
-        self._reactor.callWhenRunning(self._takeSignals)
+        # After whoever else takes them, so that they are told, too.
+        self._reactor.callWhenRunning(self._reactor.callLater, 0, self._takeSignals)
         self._reactor.addSystemEventTrigger("after", "shutdown", self.finish)
 
     def _takeSignals(self) -> None:
@@ -185,7 +189,7 @@ class Logs(Service):
             rotate = self.writers["log"].rotate  # as twistd does
             signal.signal(signal.SIGUSR1, lambda *_: rotate())
 
-    def _hungUp(self, number: int, frame: Any) -> None:
+    def _hungUp(self, number: int, frame: FrameType | None) -> None:
         self.reopen()
         if callable(self._hangup):
             self._hangup(number, frame)
