@@ -254,6 +254,12 @@ class SessionRegistry:
         self.sessions[session.number] = session
         return session
 
+    def startAt(self, number: int) -> None:
+        """
+        Have the next session be one of another number.
+        """
+        self._last = number - 1
+
     def whenEmpty(self) -> Deferred[None]:
         """
         Wait until there are no sessions.

@@ -31,6 +31,9 @@ What is read at the start only.
 """
 
 
+_SHARED = "workers share the listeners, which only a restart can change"
+
+
 class ServerChange:
     """
     Takes part in a L{Reload<twisted_socks5.service.reload.Reload>}.
@@ -42,17 +45,22 @@ class ServerChange:
         prepared: Prepared,
         listeners: list[Listener],
         parent: MultiService,
+        listening: Any = None,
     ) -> None:
         """
         @param prepared: What is in force.
         @param listeners: Those that listen; it will be changed.
         @param parent: Of the services of plugins.
+        @param listening: What listens in the reactor's stead, if anything does: then
+            other processes share the listeners, which stay as they are.
         """
         self._reactor = reactor
         self._prepared = prepared
         self._factory = prepared.factory
         self._listeners = listeners
         self._parent = parent
+        self._listening = listening or reactor
+        self._areShared = listening is not None
         # Sessions may outlive the listener that they came to.
         self._factories = WeakSet(listener.factory for listener in listeners)
 
@@ -73,15 +81,19 @@ class ServerChange:
                 if same:
                     left.remove(same[0])
                     change.keep(self._reactor, same[0], settings, factory)
+                elif self._areShared:
+                    raise settings.endpoint.fail(_SHARED, settings.endpoint.text)
                 else:
                     change.open(
-                        self._reactor,
+                        self._listening,
                         settings,
                         factory,
                         self._factory.sibling(
                             factory.authenticators, factory.judge.policy
                         ),
                     )
+            if left and self._areShared:
+                raise left[0].settings.endpoint.fail(_SHARED, left[0].description)
         except ValueError:
             for listener in change.opened:
                 listener.port.stopListening()

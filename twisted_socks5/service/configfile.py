@@ -157,16 +157,16 @@ class _Reader:
 
     def _said(self, table: Table, key: str, value: Any, item: int = -1) -> Said:
         """
-        A text; a port may be a number, and what is secret elsewhere:
+        A text; some may be a number, and what is secret elsewhere:
         C{{ env = "NAME" }} or C{{ file = "PATH" }}.
         """
-        isPort = key in ("port", "endpoint")
+        isNumber = key in ("port", "endpoint", "workers")
         if isinstance(value, dict):
             value = self._fetch(table, key, value, item)
-        elif isPort and isinstance(value, int) and not isinstance(value, bool):
+        elif isNumber and isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str):
-            expected = "a number or a text" if isPort else "a text"
+            expected = "a number or a text" if isNumber else "a text"
             table.fail(key, f"expected {expected}, not {value!r}", item)
         if not value:
             table.fail(key, "expected something, not an empty text", item)

@@ -102,6 +102,7 @@ class Configuration:
     @ivar command: Commands of plugins.
     @ivar relay: What carries bytes: C{auto} or C{portable}.
     @ivar accessLog: C{text}, C{json} or C{off}.
+    @ivar workers: How many processes serve clients.
     @ivar texts: All that can be said once, by the names of options.
     @ivar settings: Deadlines, limits and the like.
     @ivar access: Who is let in where a listener says nothing of its own.
@@ -113,5 +114,6 @@ class Configuration:
     command: tuple[Said, ...] = ()
     relay: str = "auto"
     accessLog: str = "text"
+    workers: int = 1
     texts: Mapping[str, Said] = attrs.field(factory=dict)
     settings: Settings = attrs.field(factory=Settings)

@@ -15,7 +15,7 @@ import time
 from types import FrameType
 from typing import Any
 
-from twisted.application.service import MultiService, Service
+from twisted.application.service import IService, MultiService, Service
 from twisted.logger import (
     ILogObserver,
     LogEvent,
@@ -215,9 +215,11 @@ class LoggedService(MultiService):
     The service that a runner is given, which has its log written by us.
     """
 
-    def __init__(self, logs: Logs) -> None:
+    def __init__(self, logs: Logs, server: IService) -> None:
         MultiService.__init__(self)
         self._logs = logs
+        logs.setServiceParent(self)
+        server.setServiceParent(self)
 
     def setServiceParent(self, parent: Any) -> None:
         """

@@ -8,6 +8,7 @@ The command line of C{twistd socks5}.
 from __future__ import annotations
 
 import os
+import sys
 from os.path import join
 from typing import Any, NoReturn
 
@@ -48,6 +49,8 @@ def fail(problem: object) -> NoReturn:
 class SOCKS5Options(Options, AuthOptionMixin):
     """
     The options.  What is wrong with them is told in one line.
+
+    @ivar arguments: What they were parsed from.
     """
 
     synopsis = "[options]"
@@ -58,6 +61,7 @@ class SOCKS5Options(Options, AuthOptionMixin):
     )
     supportedInterfaces = (IUsernamePassword,)
     authOutput: Any
+    arguments: list[str]
 
     optParameters: list[list[Any]] = [
         [
@@ -102,6 +106,12 @@ class SOCKS5Options(Options, AuthOptionMixin):
             None,
             "auto",
             "What carries bytes: auto (the fastest for each tunnel) or portable.",
+        ],
+        [
+            "workers",
+            None,
+            "1",
+            "Processes that serve clients: how many, or auto, one for each CPU.",
         ],
     ]
     optFlags: list[list[Any]] = [
@@ -223,6 +233,7 @@ class SOCKS5Options(Options, AuthOptionMixin):
 
         @raise SystemExit: It is wrong; the text says what to do.
         """
+        self.arguments = sys.argv[1:] if options is None else list(options)
         try:
             Options.parseOptions(self, options)
         except UsageError as error:

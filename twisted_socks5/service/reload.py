@@ -55,6 +55,15 @@ class Reload(Service):
         """
         self._preparations.append(prepare)
 
+    def prepare(self) -> list[Commit]:
+        """
+        Read the configuration, and have everything prepared for it.
+
+        @raise ValueError: Something is wrong with it.
+        """
+        configuration = self._configure()
+        return [prepare(configuration) for prepare in self._preparations]
+
     def reload(self) -> Deferred[None]:
         """
         Read the configuration.
@@ -64,8 +73,7 @@ class Reload(Service):
             old one stays in force, as the log tells.
         """
         try:
-            configuration = self._configure()
-            commits = [prepare(configuration) for prepare in self._preparations]
+            commits = self.prepare()
         except ValueError as error:
             problem = " ".join(str(error).split())
             _log.error(

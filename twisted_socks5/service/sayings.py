@@ -7,6 +7,7 @@ What was said, by the names of options, and what it comes to.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import attrs
@@ -108,6 +109,7 @@ def configurationOf(
         command=server.lists.get("command", ()),
         relay=server.texts["relay"].text,
         accessLog=server.texts["access-log"].text,
+        workers=_countWorkers(server.texts["workers"]),
         texts=server.texts,
         settings=settings,
     )
@@ -119,3 +121,17 @@ def _listenerOf(own: Sayings, server: Sayings) -> ListenerSettings:
         sayings = attrs.evolve(sayings, lists=own.lists)
     endpoint = describe(own.texts["endpoint"], sayings.texts["interface"].text)
     return ListenerSettings(endpoint, sayings.access)
+
+
+def _countWorkers(said: Said) -> int:
+    """
+    How many workers a value of C{--workers} asks for.
+
+    @raise ValueError: None.
+    """
+    text = said.text
+    if text == "auto":
+        return len(os.sched_getaffinity(0))
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 256:
+        raise said.fail("expected a number from 1 to 256, or auto")
+    return int(text)

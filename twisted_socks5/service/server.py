@@ -51,11 +51,22 @@ class SOCKS5Service(MultiService):
     """
 
     def __init__(
-        self, factory: SOCKS5ServerFactory, listeners: Sequence[Listener]
+        self,
+        factory: SOCKS5ServerFactory,
+        listeners: Sequence[Listener],
+        reload: Reload,
+        isWorker: bool = False,
     ) -> None:
+        """
+        @param reload: Reads the configuration again.
+        @param isWorker: Whether another process has said where clients can connect.
+        """
         MultiService.__init__(self)
         self.factory = factory
         self.listeners = listeners
+        self.reload = reload
+        reload.setServiceParent(self)
+        self._isWorker = isWorker
         self._signals = StopSignals(factory.reactor, self.hurry)
         self._isHurried = False
         self._finishing: Deferred[None] | None = None
@@ -66,9 +77,23 @@ class SOCKS5Service(MultiService):
         """
         MultiService.startService(self)
         self.factory.reactor.callWhenRunning(self._signals.take)
+        if not self._isWorker:
+            for listener in self.listeners:
+                listener.tell()
         for listener in self.listeners:
             self.factory.accepting.watch(listener.port)
-            listener.tell()
+
+    def stopListening(self) -> Deferred[Any]:
+        """
+        Let nobody in any more.
+
+        @return: Fires when nothing listens.
+        """
+        self._signals.isStopping = True
+        self.factory.accepting.stop()
+        ports = [listener.port for listener in self.listeners]
+        self.listeners = ()
+        return DeferredList([maybeDeferred(port.stopListening) for port in ports])
 
     def stopService(self) -> Deferred[Any]:
         """
@@ -78,12 +103,7 @@ class SOCKS5Service(MultiService):
 
         @return: Fires when nothing listens any more, and the sessions are over.
         """
-        self._signals.isStopping = True
-        self.factory.accepting.stop()
-        stopping: list[Deferred[Any]] = [
-            maybeDeferred(listener.port.stopListening) for listener in self.listeners
-        ]
-        stopping.append(Deferred.fromCoroutine(self._drain()))
+        stopping = [self.stopListening(), Deferred.fromCoroutine(self._drain())]
         return DeferredList(stopping).addCallback(lambda _: self._stopOthers())
 
     def hurry(self) -> None:
@@ -130,23 +150,30 @@ def makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
     @raise SystemExit: It cannot be done; the text says what to do.
     """
     try:
-        return _makeService(reactor, options)
+        logs = Logs(reactor, options)
+        return LoggedService(logs, makeServer(reactor, options, logs))
     except ValueError as error:
         fail(error)
 
 
-def _makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
-    logs = Logs(reactor, options)
+def makeServer(
+    reactor: Any, options: SOCKS5Options, logs: Logs, listening: Any = None
+) -> SOCKS5Service:
+    """
+    Make the server, and listen.
+
+    @param logs: Where it writes its sessions down.
+    @param listening: What listens in the reactor's stead, if anything does: in a
+        worker, or for workers.
+    @raise ValueError: It cannot be done; the text says what to do.
+    """
     prepared = prepare(reactor, options.configuration, accessLog=logs.access)
-    listeners = listen(reactor, prepared)
+    listeners = listen(listening or reactor, prepared)
     prepared.plugins.warn()
-    server = SOCKS5Service(prepared.factory, listeners)
+    reload = Reload(reactor, options.configure)
+    server = SOCKS5Service(prepared.factory, listeners, reload, listening is not None)
     for one in prepared.services:
         one.setServiceParent(server)
-    reload = Reload(reactor, options.configure)
-    reload.add(ServerChange(reactor, prepared, listeners, server).prepare)
-    reload.setServiceParent(server)
-    service = LoggedService(logs)
-    logs.setServiceParent(service)
-    server.setServiceParent(service)
-    return service
+    change = ServerChange(reactor, prepared, listeners, server, listening)
+    reload.add(change.prepare)
+    return server

@@ -1,0 +1,94 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+What the supervisor and its workers tell each other (AMP).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+from twisted.protocols.amp import Command, Integer, String, Unicode
+
+PART = 60000
+"""
+How many bytes of a text go into one message: AMP's values have 65535 at most.
+"""
+
+
+class Ready(Command):
+    """
+    To the supervisor: the worker serves clients.
+    """
+
+    arguments: ClassVar[Any] = []
+    response: ClassVar[Any] = []
+
+
+class Events(Command):
+    """
+    To the supervisor: what the worker has to log.
+
+    C{lines} are events in JSON, one a line; C{dropped} is how many there was no room
+    for since the last time.
+    """
+
+    arguments: ClassVar[Any] = [(b"lines", String()), (b"dropped", Integer())]
+    response: ClassVar[Any] = []
+
+
+class Drain(Command):
+    """
+    To a worker: accept nobody any more, let the sessions finish for the grace time,
+    and end.  The answer comes when nobody is accepted any more.
+    """
+
+    arguments: ClassVar[Any] = []
+    response: ClassVar[Any] = []
+
+
+class Hurry(Command):
+    """
+    To a worker: end now.
+    """
+
+    arguments: ClassVar[Any] = []
+    response: ClassVar[Any] = []
+
+
+class Reload(Command):
+    """
+    To a worker: read again what is read again at SIGHUP.
+    """
+
+    arguments: ClassVar[Any] = []
+    response: ClassVar[Any] = []
+
+
+class Gather(Command):
+    """
+    To a worker: tell one part of what there is to know of a subject, as JSON.  The
+    first one (0) has it put together, for the others too.
+    """
+
+    arguments: ClassVar[Any] = [(b"subject", Unicode()), (b"part", Integer())]
+    response: ClassVar[Any] = [(b"text", String()), (b"parts", Integer())]
+
+
+class Told:
+    """
+    Something that is told in parts.
+    """
+
+    def __init__(self, value: object) -> None:
+        text = json.dumps(value, separators=(",", ":")).encode()
+        self._parts = [text[at : at + PART] for at in range(0, len(text), PART)]
+
+    def part(self, number: int) -> dict[str, Any]:
+        """
+        The answer to L{Gather}; past the end there is nothing.
+        """
+        text = b"".join(self._parts[number : number + 1])
+        return {"text": text, "parts": len(self._parts)}

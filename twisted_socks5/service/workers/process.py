@@ -1,0 +1,260 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+A worker, as its supervisor sees it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.protocol import ProcessProtocol, connectionDone
+from twisted.logger import Logger, globalLogPublisher
+from twisted.protocols.amp import AMP
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+
+from twisted_socks5.observe.escape import escape
+from twisted_socks5.service.workers.channel import join
+from twisted_socks5.service.workers.forwarding import logForwarded
+from twisted_socks5.service.workers.messages import (
+    Drain,
+    Events,
+    Gather,
+    Hurry,
+    Ready,
+    Reload,
+)
+
+_log = Logger(namespace="twisted_socks5")
+
+_FIRST = 3
+"""
+The first descriptor that a worker inherits, besides the standard ones.
+"""
+
+_PATIENCE = 10.0
+"""
+How long, in seconds, a worker may take to answer.
+"""
+
+
+class WorkerProcess(ProcessProtocol):
+    """
+    One process.
+
+    @ivar ended: Fires when it has.
+    @ivar isReady: Whether it serves clients.
+    @ivar number: Which one it is, of all that were started.
+    """
+
+    transport: Any
+
+    def __init__(self, reactor: Any, number: int) -> None:
+        self._reactor = reactor
+        self._channel = _Channel(self)
+        self._errors = _Errors(number)
+        self.number = number
+        self.ended: Deferred[None] = Deferred()
+        self.isReady = False
+
+    def start(
+        self, arguments: Sequence[str], ports: Sequence[Any], folder: str
+    ) -> None:
+        """
+        Start it.
+
+        @param arguments: The command line.
+        @param ports: What it accepts from; they have descriptors.
+        @param folder: What relative paths are from.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            inherited = [theirs.fileno(), *(port.fileno() for port in ports)]
+            descriptors = dict(enumerate(inherited, _FIRST))
+            self._reactor.spawnProcess(
+                self,
+                sys.executable,
+                # -P: nothing is imported from the folder that it is started in.
+                [sys.executable, "-P", "-m", "twisted_socks5.service.workers"],
+                env=_environment(),
+                childFDs={0: "w", 1: 1, 2: "r", **descriptors},
+            )
+            join(self._reactor, ours, self._channel)
+        start = {
+            "arguments": list(arguments),
+            "folder": folder,
+            "number": self.number,
+            "reactor": type(self._reactor).__module__,
+            "channel": _FIRST,
+            "listening": list(descriptors)[1:],
+        }
+        self.transport.writeToChild(0, json.dumps(start).encode())
+        self.transport.closeChildFD(0)
+
+    def drain(self) -> Deferred[Any]:
+        """
+        Have it finish.
+
+        @return: Fires when it accepts nobody any more.
+        """
+        return self._tell(Drain)
+
+    def hurry(self) -> None:
+        """
+        Have it end now.
+        """
+        self._tell(Hurry)
+
+    def reload(self) -> None:
+        """
+        Have it read again what can change.
+        """
+        self._tell(Reload)
+
+    def kill(self) -> None:
+        """
+        End it, whatever it does.
+        """
+        try:
+            self.transport.signalProcess("KILL")
+        except ProcessExitedAlready:
+            pass
+
+    async def gather(self, subject: str) -> Any:
+        """
+        Ask it what it knows.
+
+        @raise Exception: It has not answered.
+        """
+        text = b""
+        part, parts = 0, 1
+        while part < parts:
+            answer = await self._channel.callRemote(
+                Gather, subject=subject, part=part
+            ).addTimeout(_PATIENCE, self._reactor)
+            text += answer["text"]
+            parts = answer["parts"]
+            part += 1
+        return json.loads(text)
+
+    def _tell(self, command: Any) -> Deferred[Any]:
+        if self._channel.transport is None:
+            return succeed(None)
+        told: Deferred[Any] = self._channel.callRemote(command)
+        return told.addErrback(lambda _: None)  # it ends without being told
+
+    # -- from the process ---------------------------------------------------------
+
+    def errReceived(self, data: bytes) -> None:
+        """
+        It prints what it could not log.
+        """
+        self._errors.dataReceived(data)
+
+    def processEnded(self, reason: Failure) -> None:
+        """
+        It has ended, and all that it had written was read.
+        """
+        self.isReady = False
+        self._errors.end()
+        status: Any = reason.value
+        if status.signal is not None:
+            _log.error(
+                "worker {number} was ended by signal {signal}",
+                number=self.number,
+                signal=status.signal,
+            )
+        elif status.exitCode:
+            _log.error(
+                "worker {number} has ended with status {status}",
+                number=self.number,
+                status=status.exitCode,
+            )
+        else:
+            _log.info("worker {number} has ended", number=self.number)
+        self.ended.callback(None)
+
+
+class _Channel(AMP):
+    """
+    What connects it with us.
+    """
+
+    def __init__(self, worker: WorkerProcess) -> None:
+        AMP.__init__(self)
+        self._worker = worker
+
+    @Ready.responder
+    def ready(self) -> dict[str, Any]:
+        worker = self._worker
+        worker.isReady = True
+        _log.info(
+            "worker {number} serves, as process {pid}",
+            number=worker.number,
+            pid=worker.transport.pid,
+        )
+        return {}
+
+    @Events.responder
+    def events(self, lines: bytes, dropped: int) -> dict[str, Any]:
+        number = self._worker.number
+        logForwarded(globalLogPublisher, number, lines)
+        if dropped:
+            _log.warn(
+                "{count} events of worker {number} were dropped",
+                count=dropped,
+                number=number,
+            )
+        return {}
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        It ends, or does not know us any more.
+        """
+        AMP.connectionLost(self, reason)
+        self.transport = None
+
+
+class _Errors(LineReceiver):
+    """
+    The lines that it prints on standard error.
+    """
+
+    delimiter = b"\n"
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def lineReceived(self, line: bytes) -> None:
+        _log.error(
+            "worker {number}: {line}",
+            number=self._number,
+            line=escape(line.decode(errors="replace")),
+        )
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self.lineReceived(line[: self.MAX_LENGTH])
+
+    def end(self) -> None:
+        """
+        There is no more.
+        """
+        if rest := self.clearLineBuffer():
+            self.lineReceived(rest)
+
+
+def _environment() -> Mapping[str, str]:
+    """
+    Ours, so that the same modules are found.
+    """
+    folders = [os.path.abspath(folder) for folder in sys.path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}

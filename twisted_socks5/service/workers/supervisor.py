@@ -1,0 +1,210 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+The process that has workers serve.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    TimeoutError,
+    maybeDeferred,
+)
+from twisted.logger import Logger
+
+from twisted_socks5.service.listeners import Listener
+from twisted_socks5.service.logs import LoggedService, Logs
+from twisted_socks5.service.options import SOCKS5Options, fail
+from twisted_socks5.service.server import makeServer
+from twisted_socks5.service.stopping import StopSignals
+from twisted_socks5.service.workers.keptalive import KeptAlive
+from twisted_socks5.service.workers.listening import BindingReactor
+from twisted_socks5.service.workers.process import WorkerProcess
+
+_log = Logger(namespace="twisted_socks5")
+
+_PATIENCE = 2.0
+"""
+How long, in seconds, workers may take besides their grace time.
+"""
+
+
+class Supervisor(Service):
+    """
+    Has workers serve, and new ones when they end.
+
+    @ivar workers: Those that live.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        count: int,
+        listeners: Sequence[Listener],
+        arguments: Sequence[str],
+        grace: float,
+        check: Callable[[], object],
+    ) -> None:
+        """
+        @param count: How many workers there are to be.
+        @param listeners: What they accept from.
+        @param arguments: Their command line, which is ours.
+        @param grace: How long their sessions may take to finish, in seconds.
+        @param check: Reads what workers read again at SIGHUP; raises C{ValueError}
+            if something is wrong with it.
+        """
+        self._reactor = reactor
+        self._listeners = listeners
+        self._arguments = list(arguments)
+        self._grace = grace
+        self._check = check
+        self._folder = os.getcwd()
+        self._signals = StopSignals(reactor, self.hurry)
+        self._hangup: Any = signal.SIG_DFL
+        self._started = 0
+        self._isHurried = False
+        self._finishing: Deferred[Any] | None = None
+        self._kept = [KeptAlive(reactor, self._begin) for _ in range(count)]
+        self.workers: list[WorkerProcess] = []
+
+    def startService(self) -> None:
+        """
+        Start the workers.  Privileges were given up by now, so they have none.
+        """
+        Service.startService(self)
+        self._reactor.callWhenRunning(self._takeSignals)
+        for listener in self._listeners:
+            listener.tell()
+        for kept in self._kept:
+            kept.start()
+
+    def _takeSignals(self) -> None:
+        self._signals.take()
+        self._hangup = signal.signal(
+            signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload)
+        )
+
+    def _begin(self) -> Deferred[None]:
+        self._started += 1
+        worker = WorkerProcess(self._reactor, self._started)
+        self.workers.append(worker)
+        ports = [listener.port for listener in self._listeners]
+        worker.start(self._arguments, ports, self._folder)
+        return worker.ended.addBoth(lambda _: self.workers.remove(worker))
+
+    def reload(self) -> None:
+        """
+        Have all workers read again what can change, unless something is wrong with it.
+        """
+        try:
+            self._check()
+        except ValueError as error:
+            _log.error("nothing was loaded: {problem}", problem=str(error))
+            return
+        for worker in self.workers:
+            worker.reload()
+
+    async def gather(self, subject: str) -> dict[int, Any]:
+        """
+        Ask all workers what they know of a subject.
+
+        @return: What those have told that serve, by their numbers.
+        """
+        asked = {
+            worker.number: Deferred.fromCoroutine(worker.gather(subject))
+            for worker in self.workers
+            if worker.isReady
+        }
+        answers = await DeferredList(list(asked.values()), consumeErrors=True)
+        return {
+            number: answer
+            for number, (isAnswered, answer) in zip(asked, answers, strict=True)
+            if isAnswered
+        }
+
+    # -- the end ------------------------------------------------------------------
+
+    def stopService(self) -> Deferred[Any]:
+        """
+        Stop listening, and have the workers finish.
+
+        @return: Fires when they have ended.
+        """
+        Service.stopService(self)
+        self._signals.isStopping = True
+        for kept in self._kept:
+            kept.stop()
+        return Deferred.fromCoroutine(self._stop())
+
+    def hurry(self) -> None:
+        """
+        Have the workers end now.
+        """
+        self._isHurried = True
+        for worker in self.workers:
+            worker.hurry()
+        if self._finishing is not None:
+            self._finishing.cancel()
+
+    async def _stop(self) -> None:
+        ended = [worker.ended for worker in self.workers]
+        for worker in self.workers:
+            if not worker.isReady:
+                worker.kill()
+        # Closing the sockets here shuts them for all, which those must not see
+        # who accept from them.
+        drained = DeferredList([worker.drain() for worker in self.workers])
+        await self._wait(drained, _PATIENCE)
+        for listener in self._listeners:
+            await maybeDeferred(listener.port.stopListening)
+        if self._isHurried:
+            self.hurry()
+        else:
+            self._finishing = DeferredList(ended)
+            await self._wait(self._finishing, self._grace + _PATIENCE)
+        self._finishing = None
+        await self._wait(DeferredList(ended), _PATIENCE)
+        for worker in self.workers:
+            worker.kill()
+        await DeferredList(ended)
+        self._signals.leave()
+        signal.signal(signal.SIGHUP, self._hangup)
+
+    async def _wait(self, awaited: Deferred[Any], seconds: float) -> None:
+        try:
+            await awaited.addTimeout(seconds, self._reactor)
+        except (TimeoutError, CancelledError):
+            pass
+
+
+def makeSupervisor(reactor: Any, options: SOCKS5Options) -> MultiService:
+    """
+    Make the service of a supervisor, and bind.  All that a server checks when it
+    starts is checked here, once for all workers.
+
+    @raise SystemExit: It cannot be done; the text says what to do.
+    """
+    try:
+        logs = Logs(reactor, options)
+        server = makeServer(reactor, options, logs, BindingReactor(reactor))
+    except ValueError as error:
+        fail(error)
+    supervisor = Supervisor(
+        reactor,
+        options.configuration.workers,
+        server.listeners,
+        options.arguments,
+        options.configuration.settings.timeout.grace,
+        server.reload.prepare,
+    )
+    return LoggedService(logs, supervisor)

@@ -1,0 +1,173 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+A worker, as it sees itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, maybeDeferred
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger, globalLogBeginner
+from twisted.protocols.amp import AMP
+from twisted.python.failure import Failure
+
+from twisted_socks5.service.logs import LoggedService, Logs
+from twisted_socks5.service.options import SOCKS5Options
+from twisted_socks5.service.server import SOCKS5Service, makeServer
+from twisted_socks5.service.workers.channel import join
+from twisted_socks5.service.workers.forwarding import Forwarder
+from twisted_socks5.service.workers.listening import AdoptingReactor
+from twisted_socks5.service.workers.messages import (
+    Drain,
+    Events,
+    Gather,
+    Hurry,
+    Ready,
+    Reload,
+    Told,
+)
+
+_log = Logger(namespace="twisted_socks5")
+
+SESSIONS = 1_000_000_000
+"""
+How far the numbers of one worker's sessions are from those of the next.
+"""
+
+_LAST = 1.0
+"""
+How long, in seconds, the last events may take to be passed on.
+"""
+
+_ORPHANED = 5.0
+"""
+How long, in seconds, a worker lives at most whose supervisor has gone.
+"""
+
+
+class Worker(AMP):
+    """
+    Serves, and does as the supervisor says.
+
+    @ivar subjects: What the supervisor can ask about, and who answers.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        service: IService,
+        server: SOCKS5Service,
+        forwarder: Forwarder,
+    ) -> None:
+        AMP.__init__(self)
+        self._reactor = reactor
+        self._service = service
+        self._server = server
+        self._forwarder = forwarder
+        self._isStopping = False
+        self._told: dict[str, Told] = {}
+        self.subjects: dict[str, Callable[[], object]] = {}
+        reactor.addSystemEventTrigger("before", "shutdown", self._end)
+
+    def connectionMade(self) -> None:
+        """
+        The supervisor is there: begin.
+        """
+        AMP.connectionMade(self)
+        self._forwarder.begin(self._send)
+        self._service.startService()
+        self.callRemote(Ready)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        The supervisor has gone, and we with it.
+        """
+        AMP.connectionLost(self, reason)
+        self._reactor.callLater(_ORPHANED, os._exit, 1)
+        self._server.hurry()
+        self._stop()
+
+    def _send(self, lines: bytes, dropped: int) -> Deferred[Any]:
+        sent: Deferred[Any] = self.callRemote(Events, lines=lines, dropped=dropped)
+        return sent
+
+    def _stop(self) -> None:
+        if not self._isStopping:
+            self._reactor.stop()
+
+    def _end(self) -> Deferred[Any]:
+        self._isStopping = True
+        return Deferred.fromCoroutine(self._ending())
+
+    async def _ending(self) -> None:
+        await maybeDeferred(self._service.stopService)
+        passedOn = self._forwarder.whenEmpty()
+        try:
+            await passedOn.addTimeout(_LAST, self._reactor)
+        except (TimeoutError, CancelledError):
+            pass
+
+    # -- what the supervisor says -------------------------------------------------
+
+    @Drain.responder
+    def drain(self) -> Deferred[Any]:
+        self._reactor.callLater(0, self._stop)
+        return self._server.stopListening().addCallback(lambda _: {})
+
+    @Hurry.responder
+    def hurry(self) -> dict[str, Any]:
+        self._server.hurry()
+        self._reactor.callLater(0, self._stop)
+        return {}
+
+    @Reload.responder
+    def reload(self) -> dict[str, Any]:
+        # Whoever reads something again does it at this signal.
+        signal.raise_signal(signal.SIGHUP)
+        return {}
+
+    @Gather.responder
+    def gather(self, subject: str, part: int) -> dict[str, Any]:
+        if part == 0:
+            try:
+                self._told[subject] = Told(self.subjects[subject]())
+            except Exception:
+                _log.failure("what there is to know of {subject}", subject=subject)
+                self._told[subject] = Told(None)
+        return self._told[subject].part(part)
+
+
+def serve(start: Mapping[str, Any], reactor: Any) -> None:
+    """
+    Be a worker, until it ends.
+
+    @param start: What the supervisor has said.
+    """
+    number: int = start["number"]
+    forwarder = Forwarder(number)
+    globalLogBeginner.beginLoggingTo([forwarder], redirectStandardIO=False)
+    # They are for the supervisor, which tells us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    folder = os.getcwd()
+    os.chdir(start["folder"])
+    options = SOCKS5Options()
+    options.parseOptions(start["arguments"])
+    inherited = [socket.socket(fileno=each) for each in start["listening"]]
+    logs = Logs(reactor, options)
+    server = makeServer(reactor, options, logs, AdoptingReactor(reactor, inherited))
+    service = LoggedService(logs, server)
+    os.chdir(folder)
+    server.factory.registry.startAt(number * SESSIONS + 1)
+    channel = socket.socket(fileno=start["channel"])
+    join(reactor, channel, Worker(reactor, service, server, forwarder))
+    reactor.run()
