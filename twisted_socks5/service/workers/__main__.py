@@ -6,6 +6,7 @@ Where a worker begins.  What it is to do comes as JSON on standard input.
 """
 
 import json
+import os
 import sys
 from importlib import import_module
 
@@ -15,6 +16,8 @@ def main() -> None:
     Have the reactor that the supervisor has, and serve.
     """
     start = json.load(sys.stdin)
+    if "LISTEN_FDS" in os.environ:
+        os.environ["LISTEN_PID"] = str(os.getpid())
     import_module(start["reactor"]).install()
     from twisted.internet import reactor
 

@@ -133,6 +133,14 @@ class AdoptingReactor(_InsteadOfReactor):
         """
         return self._adopt(factory)
 
+    def adoptStreamPort(
+        self, fileDescriptor: int, addressFamily: int, factory: IProtocolFactory
+    ) -> IListeningPort:
+        """
+        Accept from the next one.
+        """
+        return self._adopt(factory)
+
     def _adopt(self, factory: IProtocolFactory) -> IListeningPort:
         inherited = next(self._inherited)
         if inherited.family == socket.AF_UNIX:

@@ -77,8 +77,10 @@ class WorkerProcess(ProcessProtocol):
         @param folder: What relative paths are from.
         """
         ours, theirs = socket.socketpair()
-        with theirs:
-            inherited = [theirs.fileno(), *(port.fileno() for port in ports)]
+        with theirs, open(os.devnull) as nothing:
+            inherited = [nothing.fileno()] * _ofSystemd()
+            channel = _FIRST + len(inherited)
+            inherited += [theirs.fileno(), *(port.fileno() for port in ports)]
             descriptors = dict(enumerate(inherited, _FIRST))
             self._reactor.spawnProcess(
                 self,
@@ -94,8 +96,8 @@ class WorkerProcess(ProcessProtocol):
             "folder": folder,
             "number": self.number,
             "reactor": type(self._reactor).__module__,
-            "channel": _FIRST,
-            "listening": list(descriptors)[1:],
+            "channel": channel,
+            "listening": [channel + each for each in range(1, 1 + len(ports))],
         }
         self.transport.writeToChild(0, json.dumps(start).encode())
         self.transport.closeChildFD(0)
@@ -252,9 +254,22 @@ class _Errors(LineReceiver):
             self.lineReceived(rest)
 
 
+def _ofSystemd() -> int:
+    """
+    How many sockets we have from systemd.  What C{systemd:} takes and closes in a
+    worker stands in their places; it listens at those that we hold, as for any other
+    endpoint.
+    """
+    names = os.environ.get("LISTEN_FDNAMES")
+    return len(names.split(":")) if names else 0
+
+
 def _environment() -> Mapping[str, str]:
     """
     Ours, so that the same modules are found.
     """
     folders = [os.path.abspath(folder) for folder in sys.path]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    if count := _ofSystemd():
+        environment["LISTEN_FDS"] = str(count)
+    return environment

@@ -75,6 +75,7 @@ class Supervisor(Service):
         self._isHurried = False
         self._finishing: Deferred[Any] | None = None
         self._kept = [KeptAlive(reactor, self._begin) for _ in range(count)]
+        self._waiting: list[Deferred[None]] = []
         self.workers: list[WorkerProcess] = []
 
     def startService(self) -> None:
@@ -100,7 +101,22 @@ class Supervisor(Service):
         self.workers.append(worker)
         ports = [listener.port for listener in self._listeners]
         worker.start(self._arguments, ports, self._folder)
-        return worker.ended.addBoth(lambda _: self.workers.remove(worker))
+        return worker.ended.addBoth(lambda _: self._ended(worker))
+
+    def _ended(self, worker: WorkerProcess) -> None:
+        self.workers.remove(worker)
+        if not self.workers:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.callback(None)
+
+    def _whenAllEnded(self) -> Deferred[None]:
+        waiting: Deferred[None] = Deferred(lambda it: self._waiting.remove(it))
+        if self.workers:
+            self._waiting.append(waiting)
+        else:
+            waiting.callback(None)
+        return waiting
 
     def reload(self) -> None:
         """
@@ -157,7 +173,6 @@ class Supervisor(Service):
             self._finishing.cancel()
 
     async def _stop(self) -> None:
-        ended = [worker.ended for worker in self.workers]
         for worker in self.workers:
             if not worker.isReady:
                 worker.kill()
@@ -170,13 +185,13 @@ class Supervisor(Service):
         if self._isHurried:
             self.hurry()
         else:
-            self._finishing = DeferredList(ended)
+            self._finishing = self._whenAllEnded()
             await self._wait(self._finishing, self._grace + _PATIENCE)
         self._finishing = None
-        await self._wait(DeferredList(ended), _PATIENCE)
+        await self._wait(self._whenAllEnded(), _PATIENCE)
         for worker in self.workers:
             worker.kill()
-        await DeferredList(ended)
+        await self._whenAllEnded()
         self._signals.leave()
         signal.signal(signal.SIGHUP, self._hangup)
 

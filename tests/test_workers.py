@@ -1,0 +1,316 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Several processes that serve the same listeners.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.association import Association
+from tests.conftest import TWIST, twistdIn
+from tests.conversation import (
+    GREET,
+    connectTo,
+    failure,
+    readAll,
+    tunnel,
+)
+from tests.test_start import refused
+from tests.test_stop import assertCarries, waitUntilClosed
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+
+GRACE = ("--set", "timeout.grace=600")
+
+Tunnel = tuple[socket.socket, socket.socket]
+
+
+def ready(server: Server, count: int = 2) -> list[int]:
+    """
+    The processes of the newest workers, when all that there are to be serve.
+    """
+    return [pid for _, pid in sorted(serving(server, count))][-count:]
+
+
+def serving(server: Server, count: int) -> list[tuple[int, int]]:
+    pattern = r"worker (\d+) serves, as process (\d+)"
+
+    def found() -> list[tuple[int, int]]:
+        return [
+            (int(number), int(pid))
+            for number, pid in re.findall(pattern, server.output())
+        ]
+
+    server.waitUntil(lambda: len(found()) >= count)
+    return found()
+
+
+def isAlive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def descriptorsOf(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+@contextmanager
+def tunnels(
+    server: Server, listener: socket.socket, pids: list[int]
+) -> Iterator[list[Tunnel]]:
+    """
+    Tunnels in all workers, several in each.
+    """
+    before = {pid: descriptorsOf(pid) for pid in pids}
+    made: list[Tunnel] = []
+    while any(descriptorsOf(pid) < before[pid] + 6 for pid in pids):
+        assert len(made) < 500, "one of the workers gets no clients"
+        made.append(tunnel(server, listener))
+    yield made
+    for each in made:
+        for end in each:
+            end.close()
+
+
+def carries(each: Tunnel) -> bool:
+    """
+    Whether a tunnel is there, or has ended.
+    """
+    client, destination = each
+    try:
+        client.sendall(b"ping")
+        if destination.recv(4) != b"ping":
+            return False
+    except ConnectionError:
+        return False
+    assertCarries(client, destination)
+    return True
+
+
+@pytest.mark.parametrize("runner", ["twist", "twistd"])
+def test_allServe(
+    start: Callable[..., Server],
+    listener: socket.socket,
+    tmp_path: Path,
+    runner: str,
+) -> None:
+    """
+    All get clients; the supervisor gets none.  Sessions have numbers of their own.
+    """
+    command = TWIST if runner == "twist" else twistdIn(tmp_path)
+    server = start("--workers", "3", command=command, started="SOCKS5 at")
+    pids = ready(server, 3)
+    with tunnels(server, listener, pids) as made:
+        assert server.descriptors() == server.baseline
+        for each in made:
+            assertCarries(*each)
+        with Association(server):
+            pass
+    server.waitForLog("up=4 down=4", len(made))
+    numbers = re.findall(r" worker (\d)\] session=(\d+) ", server.output())
+    assert len({number for _, number in numbers}) == len(made) + 2
+    for worker, number in numbers:
+        assert int(number) // 10**9 == int(worker)
+    assert {worker for worker, _ in numbers} == {"1", "2", "3"}
+
+
+def test_oneIsKilled(start: Callable[..., Server], listener: socket.socket) -> None:
+    """
+    Its sessions are lost, and nobody else's; clients are served all the time, and
+    there is a new one soon.
+    """
+    server = start("--workers", "2")
+    first, second = ready(server)
+    with tunnels(server, listener, [first, second]) as made:
+        os.kill(first, signal.SIGKILL)
+        for _ in range(20):
+            each = tunnel(server, listener)
+            assertCarries(*each)
+            made.append(each)
+        living = [each for each in made if carries(each)]
+        assert 20 < len(living) < len(made)
+        serving(server, 3)
+        pids = [second, ready(server)[-1]]
+        with tunnels(server, listener, pids):
+            assert sum(carries(each) for each in living) == len(living)
+    server.waitForLog("worker 1 was ended by signal 9")
+    server.defects = 1
+
+
+def test_supervisorIsKilled(
+    start: Callable[..., Server], listener: socket.socket
+) -> None:
+    """
+    The workers end with it.
+    """
+    server = start("--workers", "2", *GRACE)
+    pids = ready(server)
+    with tunnels(server, listener, pids) as made:
+        server.process.kill()
+        server.process.wait(10)
+        assert not any(carries(each) for each in made)
+        waitUntilClosed(server)
+    while any(isAlive(pid) for pid in pids):
+        time.sleep(0.01)  # other processes: there is nothing to wait for
+    socket.create_server(("127.0.0.1", server.port)).close()
+
+
+def test_idle(start: Callable[..., Server]) -> None:
+    """
+    Without sessions, all end when the supervisor is told to.
+    """
+    server = start("--workers", "2", *GRACE)
+    pids = ready(server)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(5) in (0, -signal.SIGTERM)
+    assert not any(isAlive(pid) for pid in pids)
+    socket.create_server(("127.0.0.1", server.port)).close()
+
+
+def test_startIsCutShort(start: Callable[..., Server]) -> None:
+    """
+    Workers that do not serve yet are not waited for.
+    """
+    server = start("--workers", "2", *GRACE)
+    (pid, *_) = ready(server)
+    os.kill(pid, signal.SIGKILL)
+    server.waitForLog("was ended by signal 9")
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(5) in (0, -signal.SIGTERM)
+    server.defects = server.output().count("was ended by signal 9")
+
+
+@pytest.mark.parametrize("ends", ["by themselves", "at the second signal"])
+def test_drained(
+    start: Callable[..., Server], listener: socket.socket, ends: str
+) -> None:
+    """
+    Nobody is let in any more; sessions may finish in all workers.
+    """
+    server = start("--workers", "2", *GRACE)
+    pids = ready(server)
+    with tunnels(server, listener, pids) as made:
+        server.process.send_signal(signal.SIGTERM)
+        waitUntilClosed(server)
+        for each in made:
+            assertCarries(*each)
+        if ends != "by themselves":
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(10) in (0, -signal.SIGTERM)
+            assert not any(carries(each) for each in made)
+    assert server.process.wait(10) in (0, -signal.SIGTERM)
+    assert not any(isAlive(pid) for pid in pids)
+    assert server.output().count("up=4 down=4") + server.output().count(
+        "up=8 down=8"
+    ) == len(made), server.output()
+
+
+def test_onlyOneIsStopped(
+    start: Callable[..., Server], listener: socket.socket, tmp_path: Path
+) -> None:
+    """
+    A worker that is told to stop finishes its sessions, and is replaced; clients are
+    served meanwhile, also at a UNIX socket.
+    """
+    path = f"{tmp_path}/socket"
+    server = start("--workers", "2", *GRACE, "--port", f"unix:{path}:mode=600")
+    first, second = ready(server)
+    with tunnels(server, listener, [first, second]) as made:
+        os.kill(first, signal.SIGTERM)
+        serving(server, 2)
+        for each in made:
+            assertCarries(*each)
+    serving(server, 3)
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    for _ in range(20):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(path)
+        client.settimeout(10)
+        for end in tunnel(server, listener, client):
+            end.close()
+    server.waitForLog("worker 1 has ended")
+
+
+def test_reload(
+    start: Callable[..., Server], listener: socket.socket, tmp_path: Path
+) -> None:
+    """
+    All go by new rules, and none by wrong ones.
+    """
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[rule]]\naction = "allow"\n')
+    server = start("--workers", "2", "--rules", str(rules))
+    pids = ready(server)
+    with tunnels(server, listener, pids) as made:
+        rules.write_text("nonsense")
+        server.process.send_signal(signal.SIGHUP)
+        server.waitForLog("nothing was loaded")
+        server.defects = 1
+        for each in made:
+            assertCarries(*each)
+        rules.write_text('[[rule]]\naction = "deny"\n')
+        server.process.send_signal(signal.SIGHUP)
+        server.waitForLog("rules were loaded", 2)
+        assert not any(carries(each) for each in made)
+    for _ in range(20):
+        with server.connect() as client:
+            client.sendall(GREET + connectTo(listener.getsockname()[1]))
+            assert readAll(client) == b"\x05\x00" + failure(2)
+
+
+FROM_SYSTEMD = """
+import os, socket, sys
+listening = socket.create_server(("127.0.0.1", 0))
+os.dup2(listening.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="one")
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize("which", ["index=0", "name=one"])
+def test_socketsOfSystemd(
+    start: Callable[..., Server], listener: socket.socket, which: str
+) -> None:
+    """
+    Workers accept from them, too.
+    """
+    endpoint = f"systemd:domain=INET:{which}"
+    command = ["-c", FROM_SYSTEMD, *TWIST]
+    server = start("--workers", "2", "--port", endpoint, command=command)
+    ready(server)
+    for _ in range(20):
+        client = socket.create_connection(server.address(endpoint), 10)
+        for end in tunnel(server, listener, client):
+            end.close()
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "x", "1_0", "257"])
+def test_wrongNumber(count: str) -> None:
+    assert "--workers" in refused("--workers", count)
+
+
+def test_cannotListen(listener: socket.socket) -> None:
+    """
+    What is wrong is told once, as of one process.
+    """
+    port = str(listener.getsockname()[1])
+    assert "in use" in refused("--workers", "2", "--port", port)
+    assert "--open" in refused("--workers", "2", "--port", "0", "-i", "0.0.0.0")
