@@ -57,6 +57,7 @@ class Bandwidth:
         self._rate = claim.limit
         self._queue: deque[Meter] = deque()
         self._isBuying = False
+        self._isPlentiful = False
         self._timer: IDelayedCall | None = None
         self.lump = max(1, int(claim.limit * _LUMP))
         self.level = 0
@@ -95,6 +96,7 @@ class Bandwidth:
 
     def _bought(self, amount: int) -> None:
         self._isBuying = False
+        self._isPlentiful = amount >= self.lump
         self.level += amount
 
     def _boughtLater(self, amount: int) -> None:
@@ -120,8 +122,13 @@ class Bandwidth:
         """
         Those who wait, in turn.
         """
-        while self._queue and self.level >= self._queue[0].portion:
-            self._queue.popleft().takeTurn()
+        while self._queue:
+            if self.level >= self._queue[0].portion:
+                self._queue.popleft().takeTurn()
+            elif self._isPlentiful and not self._isBuying:
+                self._buyMore()
+            else:
+                break
         self._tryLater()
 
     def forget(self, meter: Meter) -> None:
