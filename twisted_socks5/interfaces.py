@@ -17,6 +17,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from twisted_socks5.authenticators import Authenticated, Identity
     from twisted_socks5.limits.bandwidth import Meters
     from twisted_socks5.limits.claims import Claim
+    from twisted_socks5.limits.quotas import QuotaKey
     from twisted_socks5.policy import Decision
     from twisted_socks5.stream import ByteStream
 
@@ -782,6 +784,44 @@ class ILedger(Interface):
         @param claim: Whose it is, and how many bytes a second it has.
         @param amount: How many at most.
         @return: How many there are now, at once or later; 0 is none.
+        """
+
+    def spend(
+        amounts: Mapping[Claim, int],
+    ) -> Collection[Claim] | Deferred[Collection[Claim]]:
+        """
+        Bytes of quotas were used.
+
+        @param amounts: How many, of each.
+        @return: Those of which nothing is left, at once or later.
+        """
+
+
+class IQuotaStore(Interface):
+    """
+    Keeps what was used of quotas when the server ends.
+    """
+
+    def open(periods: Sequence[str]) -> Iterable[tuple[QuotaKey, int]]:
+        """
+        Begin.  Called once, when the process is what it will be: after it has forked
+        and has dropped its privileges.
+
+        @param periods: This day and this month, as in L{QuotaKey
+            <twisted_socks5.limits.quotas.QuotaKey>}.
+        @return: What was used in them.
+        @raise OSError: It is not known.
+        """
+
+    def add(amounts: Mapping[QuotaKey, int]) -> Awaitable[None]:
+        """
+        Add to what was used: all of it, or nothing.  Not called again before that is
+        done.
+        """
+
+    def close() -> None:
+        """
+        End.
         """
 
 

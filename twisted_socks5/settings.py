@@ -378,6 +378,42 @@ class LogSettings:
 
 
 @attrs.frozen
+class FileName:
+    """
+    A file that an operator names, or none.
+    """
+
+    path: str = ""
+
+    @classmethod
+    def fromText(cls, text: str) -> FileName:
+        """
+        The file of that name.
+
+        @raise ValueError: It is none.
+        """
+        if not text or "\0" in text:
+            raise ValueError("expected the name of a file")
+        return cls(text)
+
+    def __str__(self) -> str:
+        return self.path or "none"
+
+
+@attrs.frozen
+class QuotaSettings:
+    """
+    How it is kept what was used of quotas.
+
+    @ivar file: In which file; without one it is forgotten when the server ends.
+    @ivar flush: How often it is saved, in seconds.
+    """
+
+    file: FileName = FileName()
+    flush: float = attrs.field(default=5.0, validator=_positive)
+
+
+@attrs.frozen
 class Settings:
     """
     All of them.
@@ -385,6 +421,7 @@ class Settings:
 
     timeout: Timeouts = Timeouts()
     limit: Limits = Limits()
+    quota: QuotaSettings = QuotaSettings()
     bind: BindSettings = BindSettings()
     udp: UDPSettings = UDPSettings()
     throttle: Throttling = Throttling()

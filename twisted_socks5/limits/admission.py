@@ -21,6 +21,7 @@ from twisted_socks5.limits.allowance import Allowance
 from twisted_socks5.limits.bandwidth import Bandwidths, Meters
 from twisted_socks5.limits.claims import Claim
 from twisted_socks5.limits.ledger import LocalLedger
+from twisted_socks5.limits.spending import Spending
 from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.settings import Limits
 from twisted_socks5.wire import Command
@@ -38,7 +39,8 @@ class Admission:
     @ivar countsConnections: Whether there are limits that clients can be over before
         they are served.
     @ivar ledger: Where everything is counted.
-    @ivar limitsHit: How often somebody was refused, by the key of the limit.
+    @ivar limitsHit: How often somebody was refused or ended, by the key of the limit.
+    @ivar spending: Counts what is carried by those who have quotas.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Admission:
         self._reactor = reactor
         self.ledger = ledger or LocalLedger(reactor.seconds)
         self.limitsHit: Counter[str] = Counter()
+        self.spending = Spending(reactor, self.ledger, self.limitsHit)
         self._bandwidths = Bandwidths(
             reactor, self.ledger, LocalLedger(reactor.seconds)
         )
@@ -67,6 +70,7 @@ class Admission:
         """
         inner = Admission(self._reactor, ledger=self.ledger)
         inner.limitsHit, inner._bandwidths = self.limitsHit, self._bandwidths
+        inner.spending = self.spending
         inner._own = Allowance(scope, limits)
         self._inner.append(inner)
         self._takeUp()

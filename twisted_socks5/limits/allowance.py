@@ -68,6 +68,8 @@ class Allowance:
                 limits,
                 sessions_per_user="sessionsPerUser",
                 new_sessions_per_user="newSessionsPerUser",
+                bytes_per_day="bytesPerDay",
+                bytes_per_month="bytesPerMonth",
             ),
             _limited(
                 limits,

@@ -7,12 +7,13 @@ Where everything is counted, for one process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from zope.interface import implementer
 
 from twisted_socks5.interfaces import ILedger
 from twisted_socks5.limits.claims import Claim
+from twisted_socks5.limits.quotas import Quotas
 from twisted_socks5.limits.tokenbucket import TokenBucket
 
 BURST = 0.25
@@ -35,10 +36,14 @@ class LocalLedger:
     forgotten.
     """
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self, seconds: Callable[[], float], quotas: Quotas | None = None
+    ) -> None:
         """
         @param seconds: The time, in seconds of the epoch: a reactor's C{seconds}.
+        @param quotas: What was used of quotas.
         """
+        self._quotas = quotas or Quotas(seconds)
         self._seconds = seconds
         self._held: dict[_Who, int] = {}
         self._buckets: dict[_Who, TokenBucket] = {}
@@ -55,12 +60,15 @@ class LocalLedger:
             if claim.isRate:
                 if self._bucket(claim, 1.0, now).level(now) < 1:
                     return claim
+            elif claim.isQuota:
+                if self._quotas.isOver(claim):
+                    return claim
             elif self._held.get(claim[:3], 0) >= claim.limit:
                 return claim
         for claim in claims:
             if claim.isRate:
                 self._bucket(claim, 1.0, now).take(1)
-            else:
+            elif not claim.isQuota:
                 self._held[claim[:3]] = self._held.get(claim[:3], 0) + 1
         return None
 
@@ -69,7 +77,7 @@ class LocalLedger:
         These are over.
         """
         for claim in claims:
-            if claim.isRate:
+            if claim.isRate or claim.isQuota:
                 continue
             who = claim[:3]
             left = self._held[who] - 1
@@ -87,6 +95,16 @@ class LocalLedger:
         """
         now = self._seconds()
         return self._bucket(claim, BURST, now).takeUpTo(amount, now)
+
+    def spend(self, amounts: Mapping[Claim, int]) -> Collection[Claim]:
+        """
+        Bytes of quotas were used.
+
+        @return: Those of which nothing is left.
+        """
+        for claim, count in amounts.items():
+            self._quotas.spend(claim, count)
+        return [claim for claim in amounts if self._quotas.isOver(claim)]
 
     def _bucket(self, claim: Claim, seconds: float, now: float) -> TokenBucket:
         """

@@ -286,6 +286,9 @@ class SOCKS5ServerProtocol(Protocol):
         if isinstance(refused, Deferred):
             refused = await refused
         if refused is None:
+            quotas = [claim for claim in claims if claim.isQuota]
+            if quotas:
+                self.factory.admission.spending.begin(self.session, quotas)
             return
         if refused.key in _PORTS_OPEN:
             raise GeneralFailure(refused.reason)
@@ -535,6 +538,7 @@ class SOCKS5ServerProtocol(Protocol):
             self._outbound.ended()
         if self._meters is not None:
             self._meters.stop()
+        self.factory.admission.spending.end(session)
         self.factory.sessionEnded(session)
 
     def _holdings(self) -> Iterator[Holding]:

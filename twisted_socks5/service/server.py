@@ -21,6 +21,7 @@ from twisted.internet.defer import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_socks5.limits import Admission
 from twisted_socks5.server.factory import SOCKS5ServerFactory
 from twisted_socks5.server.session import State
 from twisted_socks5.service.change import ServerChange
@@ -28,6 +29,7 @@ from twisted_socks5.service.listeners import Listener, listen
 from twisted_socks5.service.logs import LoggedService, Logs
 from twisted_socks5.service.options import SOCKS5Options, fail
 from twisted_socks5.service.prepared import prepare
+from twisted_socks5.service.quotas import ledgerOf
 from twisted_socks5.service.reload import Reload
 from twisted_socks5.service.stopping import StopSignals
 
@@ -167,13 +169,23 @@ def makeServer(
         worker, or for workers.
     @raise ValueError: It cannot be done; the text says what to do.
     """
-    prepared = prepare(reactor, options.configuration, accessLog=logs.access)
+    settings = options.configuration.settings
+    ledger, keeper = ledgerOf(reactor, settings)
+    prepared = prepare(
+        reactor,
+        options.configuration,
+        accessLog=logs.access,
+        admission=Admission(reactor, settings.limit, ledger),
+    )
     listeners = listen(listening or reactor, prepared)
     prepared.plugins.warn()
     reload = Reload(reactor, options.configure)
     server = SOCKS5Service(prepared.factory, listeners, reload, listening is not None)
     for one in prepared.services:
         one.setServiceParent(server)
+    if keeper is not None:
+        keeper.sessionsOver = prepared.factory.registry.whenEmpty
+        keeper.setServiceParent(server)
     change = ServerChange(reactor, prepared, listeners, server, listening)
     reload.add(change.prepare)
     return server

@@ -1,0 +1,107 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+Sessions that use quotas up.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from twisted_socks5.interfaces import ILedger
+from twisted_socks5.limits.claims import Claim
+from twisted_socks5.observe.defects import logDefect
+
+if TYPE_CHECKING:
+    from twisted_socks5.server.session import Session
+
+INTERVAL = 1.0
+"""
+How often, in seconds, it is counted what sessions have carried.
+"""
+
+
+class _Spender:
+    __slots__ = ("counted", "isOver", "quotas")
+
+    def __init__(self) -> None:
+        self.quotas: set[Claim] = set()
+        self.counted = 0
+        self.isOver = False
+
+
+class Spending:
+    """
+    Counts what sessions carry, once a second, and ends those whose quota is used up.
+    """
+
+    def __init__(self, reactor: Any, ledger: ILedger, limitsHit: Counter[str]) -> None:
+        """
+        @param limitsHit: Counts those that are ended.
+        """
+        self._reactor = reactor
+        self._ledger = ledger
+        self._limitsHit = limitsHit
+        self._spenders: dict[Session, _Spender] = {}
+        self._timer: IDelayedCall | None = None
+
+    def begin(self, session: Session, quotas: Iterable[Claim]) -> None:
+        """
+        Count what a session carries for quotas.
+        """
+        self._spenders.setdefault(session, _Spender()).quotas.update(quotas)
+        if self._timer is None:
+            self._timer = self._reactor.callLater(INTERVAL, self._count)
+
+    def end(self, session: Session) -> None:
+        """
+        It is over.
+        """
+        if session not in self._spenders:
+            return
+        self._spend([session])
+        del self._spenders[session]
+        if not self._spenders and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _count(self) -> None:
+        self._timer = self._reactor.callLater(INTERVAL, self._count)
+        self._spend(self._spenders)
+
+    def _spend(self, sessions: Collection[Session]) -> None:
+        spent: Counter[Claim] = Counter()
+        for session in sessions:
+            spender = self._spenders[session]
+            carried = session.bytesUp + session.bytesDown
+            new, spender.counted = carried - spender.counted, carried
+            for claim in spender.quotas:
+                spent[claim] += new
+        answer = self._ledger.spend(spent)
+        if isinstance(answer, Deferred):
+            answer.addCallbacks(self._endThose, self._failed)
+        else:
+            self._endThose(answer)
+
+    def _failed(self, failure: Failure) -> None:
+        logDefect(self._ledger, "spend", failure)
+
+    def _endThose(self, over: Collection[Claim]) -> None:
+        """
+        End the sessions whose quotas are used up.
+        """
+        if not over:
+            return
+        for session, spender in self._spenders.items():
+            first = next((claim for claim in over if claim in spender.quotas), None)
+            if first is not None and not spender.isOver:
+                spender.isOver = True
+                self._limitsHit[first.key] += 1
+                session.end(first.reason)
