@@ -54,12 +54,18 @@ class Association:
         server: Server,
         control: socket.socket | None = None,
         asked: Name | str = "0.0.0.0",
+        isGreeted: bool = False,
     ) -> None:
+        """
+        @param isGreeted: The client has been let in already.
+        """
         self.control = control or server.connect()
         self.control.settimeout(10)
         host, port = (asked, 0) if isinstance(asked, str) else asked
-        self.control.sendall(GREET + request(ASSOCIATE, host, port))
-        assert readExactly(self.control, 2) == b"\x05\x00"
+        if not isGreeted:
+            self.control.sendall(GREET)
+            assert readExactly(self.control, 2) == b"\x05\x00"
+        self.control.sendall(request(ASSOCIATE, host, port))
         reply, self.relay = readReply(self.control)
         assert reply == 0
         assert self.relay[1] != 0

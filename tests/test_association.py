@@ -440,3 +440,44 @@ def test_fragmentsAreDropped(relay: Relay) -> None:
     relay.send(b"alone")
     assert relay.sent == [b"alone"]
     assert relay.association.drops == {"fragment": 3}
+
+
+def test_whatIsAskedAboutIsAskedAgain(relay: Relay) -> None:
+    """
+    When the policy may have changed, old answers count for nothing, and what waits
+    goes on waiting for new ones.
+    """
+    relay.way.answer = relay.way.later
+    relay.send(b"one")
+    relay.send(b"two")
+    relay.send(b"three", b"example.org")
+    revised = Deferred.fromCoroutine(relay.association.revise())
+    assert revised.called
+    assert relay.way.cancelled == 2
+    assert relay.way.asked == [Address(TARGET, 53), Address("example.org", 53)] * 2
+    relay.way.answer = deny
+    assert Deferred.fromCoroutine(relay.association.revise()).called
+    assert relay.association.drops == {"denied": 3}
+    relay.way.answer = relay.way.later
+    assert Deferred.fromCoroutine(relay.association.revise()).called
+    relay.send(b"four")
+    relay.way.answer = relay.way.sendTo
+    assert Deferred.fromCoroutine(relay.association.revise()).called
+    assert relay.sent == [b"four"]
+    assert relay.association.drops == {"denied": 3}
+
+
+def test_askedAgainWhileAnswering(relay: Relay) -> None:
+    """
+    The policy changes when it has just been asked.
+    """
+
+    def changing(destination: Address) -> Any:
+        relay.way.answer = deny
+        assert Deferred.fromCoroutine(relay.association.revise()).called
+        return relay.way.sendTo(destination)
+
+    relay.way.answer = changing
+    relay.send(b"one")
+    assert relay.sent == []
+    assert relay.association.drops == {"denied": 1}

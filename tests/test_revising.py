@@ -7,11 +7,11 @@ Rules that change while sessions live.
 
 from __future__ import annotations
 
-import select
 import signal
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +28,12 @@ from tests.conversation import (
     connectToName,
     deaf,
     failure,
+    pattern,
     readAll,
     readExactly,
     readReply,
 )
-from tests.test_bind import bind, come
+from tests.test_bind import assertTunnel, bind, come
 from twisted_socks5 import Decision, NoAuthentication, SOCKS5ServerFactory
 from twisted_socks5.addresses import Address
 from twisted_socks5.interfaces import IConnectPolicy, IRequest
@@ -150,7 +151,8 @@ def test_aFileThatDoesNotLoad(rules: Rules) -> None:
 
 def test_whileConnecting(rules: Rules) -> None:
     """
-    An address that was allowed when it was dialled is none to stay connected to.
+    An address that was allowed when it was dialled is none to be connected to: the
+    client is never told of success.
     """
     server = rules.server
     with deaf() as listening, server.connect() as client:
@@ -159,16 +161,10 @@ def test_whileConnecting(rules: Rules) -> None:
         assert readExactly(client, 2) == b"\x05\x00"
         server.waitForDescriptors(2)
         rules.become(DENY + "to = '127.0.0.1'\n" + ALLOW + "to = 'localhost.'\n")
-        accepted = []
-
-        def isEnded() -> bool:
-            if select.select([listening], [], [], 0)[0]:
-                accepted.append(listening.accept()[0])
-            return "revised: rule 1 (deny to=127.0.0.1)" in server.output()
-
-        server.waitUntil(isEnded)
-        for one in accepted:
-            one.close()
+        listening.accept()[0].close()  # which makes room for ours
+        assert readAll(client) == failure(2)
+        server.waitForLog("reply=02 up=0 down=0")
+        server.waitForLog('reason="rule 1 (deny to=127.0.0.1)"')
 
 
 def test_bind(rules: Rules) -> None:
@@ -233,42 +229,149 @@ def test_aDeniedPortOfAHost(rules: Rules) -> None:
         client.assertServed(other)
 
 
-def test_againAndAgainUnderLoad(rules: Rules) -> None:
+def bindTo(server: Server, host: str) -> tuple[socket.socket, socket.socket]:
     """
-    None that stays allowed is harmed, and none that is denied survives.
+    A client, and the peer at an address that has come to its port.
     """
-    server = rules.server
-    staying = [tunnelTo(server, "127.0.0.1") for _ in range(10)]
-    stop = threading.Event()
-    harmed: list[BaseException] = []
+    client, bound = bind(server, host)
+    peer = come(bound, host)
+    assert readReply(client)[0] == 0
+    return client, peer
 
-    def work(pair: tuple[socket.socket, socket.socket]) -> None:
-        try:
-            while not stop.is_set():
-                assertPasses(*pair)
-        except BaseException as error:
-            harmed.append(error)
 
-    threads = [threading.Thread(target=work, args=(pair,)) for pair in staying]
-    for thread in threads:
+class Busy:
+    """
+    Sessions that carry bytes all the time.
+    """
+
+    def __init__(self) -> None:
+        self.harmed: list[BaseException] = []
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.rounds = 0
+
+    def start(self, work: Callable[[int], object]) -> None:
+        """
+        Do something again and again.
+        """
+        thread = threading.Thread(target=self._run, args=(work,))
+        self._threads.append(thread)
         thread.start()
-    try:
-        for _ in range(15):
-            denied = [tunnelTo(server, "127.0.0.5") for _ in range(5)]
-            rules.become(DENY_5)
+
+    def _run(self, work: Callable[[int], object]) -> None:
+        try:
+            while not self._stop.is_set():
+                work(self.rounds)
+                self.rounds += 1
+        except BaseException as error:
+            self.harmed.append(error)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def passing(pairs: list[tuple[socket.socket, socket.socket]]) -> Callable[[int], None]:
+    """
+    Bytes both ways through each of some tunnels, each its own.
+    """
+
+    def work(times: int) -> None:
+        for number, pair in enumerate(pairs):
+            for sender in pair:
+                sender.sendall(pattern(f"{number} {times}", 1000))
+            for receiver in pair:
+                assert readExactly(receiver, 1000) == pattern(f"{number} {times}", 1000)
+
+    return work
+
+
+def serving(client: Association, target: socket.socket) -> Callable[[int], object]:
+    """
+    A datagram there and back.
+    """
+    return lambda times: client.assertServed(target)
+
+
+DENY_ALL_5 = (
+    f'{DENY}to = "127.0.0.5"\n{DENY}command = "ASSOCIATE"\nuser = "bob"\n{ALLOW}'
+)
+WRONG = ["", DENY + "too = 'x'\n", DENY_5 + "[[rule", ALLOW + "route = 'x'\n"]
+
+
+def test_againAndAgainUnderLoad(startEach: Start, tmp_path: Path) -> None:
+    """
+    None that stays allowed is harmed, and none that is denied survives: tunnels,
+    ports of BIND, associations and their destinations; also where files come between
+    that are wrong.
+    """
+    (tmp_path / "users").touch(0o600)
+    (tmp_path / "users").write_text("bob:builder\n")
+    accounts = ("--auth", f"file:{tmp_path}/users", "--authenticator", "none")
+    rules = Rules(startEach, tmp_path, *accounts, "--set", "limit.binds-per-client=0")
+    server, path = rules.server, rules.path
+    busy = Busy()
+    staying = [tunnelTo(server, "127.0.0.1") for _ in range(200)]
+    staying += [bindTo(server, "127.0.0.1") for _ in range(30)]
+    times, denials = 12, 0
+    with ExitStack() as kept:
+        for pair in staying:
+            for one in pair:
+                kept.enter_context(one)
+        waiting = [bind(server) for _ in range(10)]
+        for some in range(0, len(staying), 40):
+            busy.start(passing(staying[some : some + 40]))
+        denied5 = kept.enter_context(datagramSocket("127.0.0.5"))
+        clients = []
+        for _ in range(10):
+            target = kept.enter_context(datagramSocket())
+            clients.append(kept.enter_context(Association(server)))
+            busy.start(serving(clients[-1], target))
+        stop = busy.stop
+        kept.callback(stop)
+        for _ in range(times):
+            denied = [tunnelTo(server, "127.0.0.5") for _ in range(10)]
+            denied += [bindTo(server, "127.0.0.5") for _ in range(3)]
+            associated = [bobs(server) for _ in range(3)]
+            quiet = kept.enter_context(Association(server))
+            source = quiet.assertServed(denied5)
+            rules.become(DENY_ALL_5)
+            quiet.send(b"no", denied5.getsockname())
+            denied5.sendto(b"no", source)
             for pair in denied:
                 assertEnded(*pair)
+            for association in associated:
+                assertEnded(association.control)
+                association.socket.close()
+            denials += len(denied) + len(associated)
+            for text in WRONG:
+                path.write_text(text)
+                server.process.send_signal(signal.SIGHUP)
+                server.defects += 1
+                server.waitForLog("the old rules stay in force", server.defects)
+            with server.connect() as client:
+                client.sendall(GREET + connectTo(1, "127.0.0.5"))
+                assert readAll(client) == b"\x05\x00" + failure(2)
             rules.become(ALLOW)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert not harmed
-    for pair in staying:
-        assertPasses(*pair)
-        for one in pair:
-            one.close()
-    assert server.output().count("revised: ") == 15 * 5
+            quiet.assertServed(denied5)
+        stop()
+        assert not busy.harmed
+        assert busy.rounds > 50
+        for client, bound in waiting:
+            with client, come(bound) as peer:
+                assertTunnel(client, peer)
+        assert server.output().count("revised: ") == denials
+
+
+def bobs(server: Server) -> Association:
+    """
+    An association of a user, that its client keeps.
+    """
+    control = server.connect()
+    control.sendall(b"\x05\x01\x02\x01\x03bob\x07builder")
+    assert readExactly(control, 4) == b"\x05\x02\x01\x00"
+    return Association(server, control, isGreeted=True)
 
 
 # -- policies that take their time -------------------------------------------------

@@ -30,7 +30,7 @@ from tests.conversation import (
     request,
 )
 from tests.test_bind import assertTunnel, bind, come
-from tests.test_revising import assertPasses
+from tests.test_revising import assertEnded, assertPasses
 from tests.test_rules_file import ALLOW, DENY, told
 from tests.test_start import refused
 from twisted_socks5.device import bindToDevice
@@ -516,6 +516,69 @@ def test_theLeastUsed(
     server.waitForDescriptors(0)
     assert tunnels.add() == "a"
     tunnels.end("a")
+
+
+# -- routes that change ---------------------------------------------------------------
+
+
+def test_sessionsOfAnotherRoute(
+    start: Start, started: Start, listener: socket.socket, tmp_path: Path
+) -> None:
+    """
+    What was left to a proxy, and cannot be judged now, ends; so does an association
+    whose way nobody has any more.
+    """
+    second, third = start(), start()
+
+    def via(server: Server) -> str:
+        return f"{VIA}[route.via]\nproxy = 'tcp:127.0.0.1:{server.port}'\n"
+
+    first = started(via(second))
+    path = tmp_path / "rules.toml"
+    byName = connected(first, listener, b"localhost")
+    byAddress = connected(first, listener)
+    with Association(first) as association, datagramSocket() as target:
+        association.assertServed(target)
+        reload(first, path, DENY + "to = 'evil.example'\n" + via(second))
+        association.assertServed(target)
+        reload(first, path, via(third), 2)
+        assertEnded(association.control)
+    assertPasses(*byName)
+    assertPasses(*byAddress)
+    reload(first, path, DENY + "to = '192.0.2.0/24'\n" + ALLOW, 3)
+    assertEnded(*byName)
+    assertPasses(*byAddress)
+    for one in byAddress:
+        one.close()
+    first.waitForLog("rule 1 (allow route=via) goes another way now")
+    first.waitForLog("rule 2 (allow) goes another way now")
+
+
+def test_answersThroughAProxy(start: Start, started: Start, tmp_path: Path) -> None:
+    """
+    Nothing is sent any more to what is denied now, nor taken from there.
+    """
+    second = start()
+    path = tmp_path / "rules.toml"
+    via = f"{VIA}[route.via]\nproxy = 'tcp:127.0.0.1:{second.port}'\n"
+    first = started(via)
+    with (
+        datagramSocket("127.0.0.5") as denied,
+        datagramSocket() as stays,
+        Association(first) as client,
+    ):
+        source = client.assertServed(denied)
+        client.assertServed(stays)
+        reload(first, path, f"{DENY}to = '127.0.0.5'\n{via}")
+        client.send(b"no", denied.getsockname())
+        denied.sendto(b"no", source)
+        stays.sendto(b"unasked", source)
+        assert client.receive() == (b"unasked", stays.getsockname())
+        client.assertServed(stays)
+        reload(first, path, via, 2)
+        client.assertServed(denied)
+        client.assertServed(stays, "localhost")
+    first.waitForLog('dropped=denied:1,stranger:1 denial="rule 1 (deny to=127.0.0.5)"')
 
 
 # -- of a plugin ------------------------------------------------------------------------

@@ -40,7 +40,12 @@ from twisted_socks5.policy.conditions import (
     Ranges,
 )
 from twisted_socks5.policy.destinations import Destinations
-from twisted_socks5.policy.egress import AsListener, FromAddress, parseEgress
+from twisted_socks5.policy.egress import (
+    AsListener,
+    FromAddress,
+    FromNetwork,
+    parseEgress,
+)
 from twisted_socks5.policy.networks import Networks
 from twisted_socks5.policy.ruleindex import RuleIndex
 from twisted_socks5.policy.rules import Certainty
@@ -523,6 +528,7 @@ def test_whatMayComeIsJudgedThen(command: Command, text: str) -> None:
 @attrs.define
 class Session:
     decision: Decision
+    dialled: Address | None = None
 
 
 @attrs.frozen
@@ -609,6 +615,88 @@ def test_whereAddressesAreNotKnown(rules: list[Rule], allowed: bool) -> None:
     assert decision.allowed is allowed
     if not allowed:
         assert decision.reason.startswith(("rule 1 (deny to=private) asks", "no rule"))
+
+
+def numbered(*rules: Rule) -> list[Rule]:
+    return [attrs.evolve(rule, number=n) for n, rule in enumerate(rules, 1)]
+
+
+def test_goingOnByTheOldWay() -> None:
+    """
+    A tunnel goes on, unless its name was left to others and the rules have
+    addresses looked at now.
+    """
+    tor, other = Way(resolvesNames=False), Way(resolvesNames=False)
+    policy = RulePolicy(
+        Ruleset(numbered(allow(route="tor")), ["tor"]),
+        NOON.timestamp,
+        routes={"tor": tor},  # type: ignore[dict-item]
+    )
+    for text, isSeen, stays in (
+        ("example.org", False, False),
+        ("example.org", True, True),
+        ("8.8.8.8", False, True),
+    ):
+        policy.replace(
+            Ruleset(numbered(allow(route="tor")), ["tor"]),
+            {"tor": tor},  # type: ignore[dict-item]
+        )
+        session = Session(policy.decide(asked(text)))
+        request = attrs.evolve(asked(text), session=session)
+        if isSeen:
+            session.dialled = Address(ip_address("8.8.8.8"), 443)
+        policy.replace(
+            Ruleset(numbered(allow(route="tor")), ["tor"]),
+            {"tor": other},  # type: ignore[dict-item]
+        )
+        assert policy.decide(request).allowed
+        policy.replace(Ruleset(numbered(deny("10.0.0.0/8"), allow())))
+        decision = policy.decide(request)
+        assert decision.allowed is stays, text
+        if not stays:
+            assert decision.reason == "rule 2 (allow) goes another way now"
+
+
+def test_associationsKeepToTheirWay() -> None:
+    """
+    They go on as long as there is a rule for that, and so do their destinations.
+    """
+    here, there = ip_address("192.0.2.1"), ip_address("192.0.2.2")
+    policy = policyOf(allow(egress=FromAddress(here)))
+    request = asked("0.0.0.0", 0, command=Command.ASSOCIATE)
+    session = Session(policy.decide(request))
+    request = attrs.evolve(request, session=session)
+    policy.replace(
+        Ruleset(
+            numbered(
+                allow("93.184.0.0/16", egress=FromAddress(there)),
+                allow("8.8.0.0/16", egress=FromAddress(here)),
+            )
+        )
+    )
+    session.decision = policy.decide(request)
+    assert session.decision.allowed
+    assert session.decision.bindAddress == here
+    assert session.decision.reason.startswith("rule 1 ")
+    for text, allowed in (("93.184.1.1", False), ("8.8.8.8", True)):
+        address = Address(ip_address(text), 53)
+        named = attrs.evolve(request, destination=address)
+        assert policy.checkAddress(named, address).allowed is allowed
+    policy.replace(Ruleset(numbered(allow(egress=FromAddress(there)))))
+    decision = policy.decide(request)
+    assert not decision.allowed
+    assert decision.reason.endswith("goes another way now")
+
+
+def test_theAddressThatWasChosenStays() -> None:
+    rule = allow(egress=FromNetwork(IPv4Network("10.0.0.0/8")))
+    policy = policyOf(rule)
+    first = policy.decide(asked("8.8.8.8"))
+    request = attrs.evolve(asked("8.8.8.8"), session=Session(first))
+    policy.replace(Ruleset(numbered(deny("10.0.0.1"), rule)))
+    again = policy.decide(request)
+    assert again.reason.startswith("rule 2 ")
+    assert again.bindAddress == first.bindAddress
 
 
 def test_namesOfDatagramsThroughAProxy() -> None:

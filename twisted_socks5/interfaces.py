@@ -521,6 +521,15 @@ class ICommandSession(ISession):
         @raise ConnectionNotAllowed: It is denied.
         """
 
+    def approve(outbound: IOutbound) -> Awaitable[None]:
+        """
+        Ask the policy once more about a connection that was made, if it has changed
+        since it was asked; to be awaited before the client is told of success.
+
+        @raise ConnectionNotAllowed: It is denied now; the connection is closed, as
+            it is when this is cancelled.
+        """
+
     def sendReply(reply: int, bound: Address | None = None) -> None:
         """
         Send a reply (RFC 1928, section 6).

@@ -81,6 +81,7 @@ class Bind:
             outbound = await self._accept(listening)
         finally:
             listening.close()
+        await session.approve(outbound)
         session.sendReply(SUCCEEDED, outbound.peer)
         session.relay(outbound)
 

@@ -33,5 +33,6 @@ class Connect:
         outbound = await outcomeOf(
             session.route.connect(request.destination, session.check)
         )
+        await session.approve(outbound)
         session.sendReply(SUCCEEDED, outbound.local)
         session.relay(outbound)

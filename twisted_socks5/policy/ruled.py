@@ -38,6 +38,13 @@ class RuleDecision(Decision):
     egress: Egress | None = None
     routeName: str = ""
 
+    @property
+    def way(self) -> tuple[int, Egress | None]:
+        """
+        By which way it goes, whatever address was chosen.
+        """
+        return id(self.route), self.egress
+
 
 @implementer(INamePolicy)
 class RulePolicy:
@@ -86,19 +93,62 @@ class RulePolicy:
         """
         decisions = {rule.number: _decisionOf(rule, routes or {}) for rule in ruleset}
         self.ruleset, self.timezone, self._decisions = ruleset, timezone, decisions
+        self._ways = {
+            decision.way
+            for decision in decisions.values()
+            if isinstance(decision, RuleDecision)
+        }
 
     def decide(self, request: IRequest) -> Decision:
         """
         Judge a request as it was made.  Where a rule cannot tell before the
         addresses are known, it is allowed for now if there may be an address
-        that is; each will be judged.
+        that is; each will be judged.  If its session has a way out already, it is
+        allowed to go on by that.
         """
+        answer = self._decide(request)
+        decided = None if request.session is None else request.session.decision
+        if isinstance(answer, RuleDecision) and isinstance(decided, RuleDecision):
+            return self._goingOn(request, answer, decided)
+        return answer
+
+    def _decide(self, request: IRequest) -> Decision:
         if isOpen(request):
             return self._foresee(request, None, None)
         destination = request.destination
         if destination.ip is None:
             return self._foresee(request, str(destination.host), destination.port)
         return self._judge(request, destination)
+
+    def _goingOn(
+        self, request: IRequest, answer: RuleDecision, decided: RuleDecision
+    ) -> Decision:
+        """
+        Whether a session goes on by the way that was decided on, if rules say
+        another one now.  The destinations of its datagrams, which are judged one by
+        one, must be for the old way; and where that has left a name to others, the
+        new rules must not ask for addresses.
+        """
+        if answer.way == decided.way:
+            return attrs.evolve(answer, bindAddress=decided.bindAddress)
+        isAssociation = request.command == Command.ASSOCIATE
+        if isAssociation and decided.way in self._ways:
+            return attrs.evolve(
+                answer,
+                route=decided.route,
+                routeName=decided.routeName,
+                bindAddress=decided.bindAddress,
+                egress=decided.egress,
+            )
+        isUnseen = (
+            request.destination.ip is None
+            and request.session.dialled is None
+            and not self.looksUp(decided.route)
+            and self.looksUp(answer.route)
+        )
+        if isAssociation or isUnseen:
+            return Decision.deny(reason=f"{answer.reason} goes another way now")
+        return answer
 
     def checkName(self, request: IRequest) -> Decision:
         """
@@ -154,7 +204,7 @@ class RulePolicy:
         if (
             isinstance(answer, RuleDecision)
             and isinstance(decided, RuleDecision)
-            and (answer.route, answer.egress) != (decided.route, decided.egress)
+            and answer.way != decided.way
         ):
             return Decision.deny(
                 reason=f"{answer.reason} goes another way than {decided.reason}"

@@ -59,12 +59,13 @@ class _Question:
     A destination that is being looked up or judged, and what waits for it.
     """
 
-    __slots__ = ("asking", "payloads", "size")
+    __slots__ = ("asking", "isOld", "payloads", "size")
 
     def __init__(self, payload: bytes) -> None:
         self.payloads = [payload]
         self.size = len(payload)
         self.asking: Deferred[None] | None = None
+        self.isOld = False
 
     def hasRoomFor(self, payload: bytes) -> bool:
         return len(self.payloads) < _EACH and self.size + len(payload) <= _BYTES_EACH
@@ -132,10 +133,15 @@ class Destinations:
 
     def forget(self) -> None:
         """
-        Look up and judge all destinations again, once something is sent there.
+        Look up and judge all destinations again: those that are being asked about
+        now, the others once something is sent there.
         """
         self.senders.clear()
         self._denied.clear()
+        for question in list(self._questions.values()):
+            question.isOld = True
+            if question.asking is not None:
+                question.asking.cancel()
 
     def take(self, header: bytes, payload: bytes) -> None:
         """
@@ -210,6 +216,10 @@ class Destinations:
         self._names -= isName
         self._lookups.running -= isName
         if self._isClosed:
+            return
+        if question.isOld:
+            for payload in question.payloads:
+                self.take(header, payload)
             return
         if send is not None:
             _remember(self.senders, header, send)

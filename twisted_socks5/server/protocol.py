@@ -138,6 +138,7 @@ class SOCKS5ServerProtocol(Protocol):
             self._revision = factory.revision
             if self._revision != letIn:
                 await self.checkAccount()
+            session.decision = None  # nothing goes by an earlier one
             session.decision = await factory.judge.decide(request)
             session.decision.enforce()
             if claims := factory.admission.claimsOfRequest(session):
@@ -365,25 +366,41 @@ class SOCKS5ServerProtocol(Protocol):
         if self._revision != self.factory.revision:
             Deferred.fromCoroutine(self.revise())
 
+    async def approve(self, peer: Address | None) -> None:
+        """
+        Have a connection that was made judged again, if the policy has changed
+        since it was.
+
+        @param peer: What it is connected to; L{None}, if only another proxy knows.
+        @raise ConnectionNotAllowed: It is denied now.
+        """
+        while self._revision != self.factory.revision:
+            self._revision = self.factory.revision
+            await self._judgeAgain(peer or self.session.target)
+
+    async def _judgeAgain(self, dialled: Address | None) -> None:
+        request, judge = self._request, self.factory.judge
+        assert request is not None
+        decision = await judge.decide(request)
+        decision.enforce()
+        self.session.decision = decision
+        if dialled is not None and dialled.ip is not None:
+            await judge.check(request, dialled, dialled)
+
     async def revise(self) -> None:
         """
         The policy may have changed: have what goes on judged again.
         """
-        session, request, judge = self.session, self._request, self.factory.judge
-        if request is None or session.state not in (State.RUNNING, State.RELAYING):
+        session = self.session
+        if session.state not in (State.RUNNING, State.RELAYING):
             return
-        if session.state is State.RELAYING:  # else there is an address to come
-            self._revision = self.factory.revision
         try:
             await self.checkAccount()
-            decision = await judge.decide(request)
-            decision.enforce()
-            session.decision = decision
-            dialled = session.dialled
-            if dialled is None and session.state is State.RELAYING:
-                dialled = session.target  # by another proxy
-            if dialled is not None and dialled.ip is not None:
-                await judge.check(request, dialled, dialled)
+            if session.state is State.RELAYING:
+                self._revision = self.factory.revision
+                await self._judgeAgain(session.dialled or session.target)
+            else:  # there is an address to come
+                await self._judgeAgain(None)
             if IRevisable.providedBy(session.traffic):
                 await session.traffic.revise()
         except ConnectionNotAllowed as denial:

@@ -197,6 +197,16 @@ class Session:
         """
         await self._live.checkName(name)
 
+    async def approve(self, outbound: IOutbound) -> None:
+        """
+        Ask the policy about a connection again, if it has changed meanwhile.
+        """
+        try:
+            await self._live.approve(outbound.peer)
+        except BaseException:
+            outbound.abort()
+            raise
+
     def sendReply(self, reply: int, bound: Address | None = None) -> None:
         """
         Send a reply (RFC 1928, section 6).
