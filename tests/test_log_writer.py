@@ -258,15 +258,16 @@ def test_flood() -> None:
     """
     clock, told = Clock(), list[Mapping[str, object]]()
     flood = Flood(clock, 2)
-    admitted = [flood.admits(refused("no"), told.append) for _ in range(5)]
+    flood.tellTo(told.append)
+    admitted = [flood.admits(refused("no")) for _ in range(5)]
     assert admitted == [True, True, False, False, False]
-    assert flood.admits(refused("never"), told.append)
-    assert flood.admits(refused("no", "192.0.2.2"), told.append)
+    assert flood.admits(refused("never"))
+    assert flood.admits(refused("no", "192.0.2.2"))
     assert told == []
     clock.advance(1)
     assert told == [{"suppressed": 3, "client": "192.0.2.1", "reason": "no"}]
     assert flood.suppressed == 3
-    assert flood.admits(refused("no"), told.append)
+    assert flood.admits(refused("no"))
     clock.advance(1)
     assert len(told) == 1
     assert not clock.getDelayedCalls()
@@ -275,8 +276,9 @@ def test_flood() -> None:
 def test_floodOfOneNetwork() -> None:
     clock, told = Clock(), list[Mapping[str, object]]()
     flood = Flood(clock, 1)
+    flood.tellTo(told.append)
     for host in range(1, 5):
-        flood.admits(refused("no", f"2001:db8::{host}"), told.append)
+        flood.admits(refused("no", f"2001:db8::{host}"))
     clock.advance(1)
     assert told == [{"suppressed": 3, "client": "2001:db8::/64", "reason": "no"}]
 
@@ -287,7 +289,8 @@ def test_floodOfManyKinds() -> None:
     """
     clock, told = Clock(), list[Mapping[str, object]]()
     flood = Flood(clock, 1, 10)
+    flood.tellTo(told.append)
     for number in range(100):
-        flood.admits(refused(f"reason {number}"), told.append)
+        flood.admits(refused(f"reason {number}"))
     clock.advance(1)
     assert told == [{"suppressed": 89, "client": "any", "reason": "any other"}]

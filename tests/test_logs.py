@@ -460,6 +460,36 @@ def test_refusalsByRules(
         assert "decision" not in session
 
 
+@pytest.mark.parametrize("target", ["log", "file"])
+def test_flood(
+    run: Callable[..., Started], listener: socket.socket, tmp_path: Path, target: str
+) -> None:
+    """
+    Of many refusals the first ones are written, the others only counted, also
+    those of the last second; who was served is written all the same.
+    """
+    path = tmp_path / ("access" if target == "file" else "log")
+    settings = ["--set", "log.sample=3"]
+    if target == "file":
+        settings += ["--set", f"log.access-to=file:{path}"]
+    runner = (*TWISTD, f"--logfile={tmp_path / 'log'}", "socks5")
+    server = run(*settings, runner=runner)
+    for _ in range(50):
+        server.refuse()
+    for _ in range(5):
+        assertServes(server, listener)
+    server.stop()
+    lines = path.read_text()
+    assert lines.count("reply=00") == 5
+    refused = (
+        lines.count("reply=04") + lines.count("reply=08") + lines.count("reply=01")
+    )
+    counts = [int(count) for count in re.findall(r"suppressed=(\d+) ", lines)]
+    assert counts
+    assert refused + sum(counts) == 50
+    assert 'client=127.0.0.1 reason="' in lines
+
+
 # -- daemons that take logs -----------------------------------------------------------------
 
 

@@ -111,6 +111,8 @@ class TextAccessLog:
                 destination, lambda count: self._line({"dropped": count})
             )
             self._write = self._put
+        if flood is not None:
+            flood.tellTo(self._write)
 
     def sessionStarted(self, session: ISession) -> None:
         """
@@ -124,7 +126,7 @@ class TextAccessLog:
         if (
             self._flood is None
             or session.reply == SUCCEEDED
-            or self._flood.admits(session, self._write)
+            or self._flood.admits(session)
         ):
             self._write(describeSession(session))
 

@@ -38,18 +38,21 @@ class Flood:
         self._reactor = reactor
         self._most = most
         self._kinds = kinds
+        self._write: Callable[[Mapping[str, object]], None] = lambda fields: None
         self._counts: dict[tuple[str, str], int] = {}
 
-    def admits(
-        self, session: ISession, write: Callable[[Mapping[str, object]], None]
-    ) -> bool:
+    def tellTo(self, write: Callable[[Mapping[str, object]], None]) -> None:
+        """
+        @param write: Takes the fields of what is told of those not written.
+        """
+        self._write = write
+
+    def admits(self, session: ISession) -> bool:
         """
         Whether a refusal is to be written.
-
-        @param write: Takes the fields of what is told of the others.
         """
         if not self._counts:
-            self._reactor.callLater(_SECOND, self._tell, write)
+            self._reactor.callLater(_SECOND, self.tell)
         kind = (_network(session.client), session.reason)
         if kind not in self._counts and len(self._counts) >= self._kinds:
             kind = ("any", "any other")
@@ -59,11 +62,14 @@ class Flood:
         self.suppressed += 1
         return False
 
-    def _tell(self, write: Callable[[Mapping[str, object]], None]) -> None:
+    def tell(self) -> None:
+        """
+        Tell how many were not written, because the second is over, or all is.
+        """
         counts, self._counts = self._counts, {}
         for (network, reason), count in counts.items():
             if count > self._most:
-                write(
+                self._write(
                     {
                         "suppressed": count - self._most,
                         "client": network,

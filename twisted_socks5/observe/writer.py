@@ -163,9 +163,11 @@ class LogWriter:
         """
         Write what waits.  From now on each line is waited for.
 
-        @param deadline: Until when to wait, by the monotonic clock.
+        @param deadline: Until when to wait, by the monotonic clock.  The first one
+            that was said holds.
         """
-        self._deadline = deadline
+        if self._deadline is None:
+            self._deadline = deadline
         self._flush()
 
     def _flush(self) -> None:

@@ -205,6 +205,8 @@ class Logs(Service):
         """
         Write what waits, for a second at most.
         """
+        if self.flood is not None:
+            self.flood.tell()
         deadline = time.monotonic() + _PATIENCE
         for writer in self.writers.values():
             writer.finish(deadline)
