@@ -21,6 +21,14 @@ def forLocalhost() -> PrivateCertificate:
     """
     It, with its key; it vouches for itself.
     """
+    loaded: PrivateCertificate = PrivateCertificate.loadPEM(selfSigned())
+    return loaded
+
+
+def selfSigned() -> bytes:
+    """
+    A new one, with its key (PEM).
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
@@ -39,10 +47,8 @@ def forLocalhost() -> PrivateCertificate:
         .sign(key, hashes.SHA256())
     )
     pem = certificate.public_bytes(serialization.Encoding.PEM)
-    pem += key.private_bytes(
+    return pem + key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    loaded: PrivateCertificate = PrivateCertificate.loadPEM(pem)
-    return loaded

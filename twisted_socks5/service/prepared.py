@@ -245,5 +245,5 @@ def _refuseToLetNobodyIn(
     if {endpoint.name for endpoint in endpoints} <= _WITHOUT_CERTIFICATES:
         raise access.authenticator[0].fail(
             "nobody could get in; certificates of clients are seen by a listener "
-            "mtls: only"
+            "--port mtls: only"
         )
