@@ -70,6 +70,8 @@ class SQLiteQuotaStore:
         folder = os.path.dirname(self._path)
         if not os.path.isdir(folder):
             raise ValueError(f"{path}: expected a folder {folder}")
+        if os.path.isdir(self._path):
+            raise ValueError(f"{path}: expected a file, not a folder")
         if not os.path.exists(self._path):
             return
         try:
