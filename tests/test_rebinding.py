@@ -67,6 +67,14 @@ SPELLINGS = [
 ]
 
 
+def asNames() -> Iterator[bytes]:
+    """
+    The same in the bytes of an ATYP 03, IP addresses too.
+    """
+    for spelling in SPELLINGS:
+        yield b"\x03" + bytes((len(spelling),)) + spelling.encode()
+
+
 class Names(DNSServer):
     """
     A name server that says something else each time it is asked for a name's IPv4
@@ -197,6 +205,10 @@ def test_spellings(server: Server, names: Names) -> None:
             with server.connect() as client:
                 client.sendall(GREET + request(CONNECT, spelling, port))
                 assert readAll(client) == b"\x05\x00" + failure(2), spelling
+        for name in asNames():
+            with server.connect() as client:
+                client.sendall(GREET + b"\x05\x01\x00" + name + port.to_bytes(2))
+                assert readAll(client) == b"\x05\x00" + failure(2), name
         assertNobodyCame(public, denied)
         assert not [name for name, _ in names.asked if "denied" in name]
 
@@ -210,6 +222,12 @@ def test_bind(server: Server, names: Names) -> None:
         if spelling in ("0.0.0.0", "::"):  # anybody, see below
             continue
         assert ask(server, BIND, spelling, 21) == b"\x05\x02", spelling
+    for name in asNames():
+        if name[2:] in (b"0.0.0.0", b"::"):
+            continue
+        with server.connect() as client:
+            client.sendall(GREET + b"\x05\x02\x00" + name + b"\0\x15")
+            assert readAll(client) == b"\x05\x00" + failure(2), name
     names.turns("one.test", (PUBLIC,), (DENIED,))
     names.has("two.test", DENIED, PUBLIC)
     for host in ("one.test", "two.test", "0.0.0.0"):
@@ -242,6 +260,9 @@ def test_datagrams(server: Server, names: Names) -> None:
         port = public.getsockname()[1]
         for spelling in SPELLINGS:
             client.send(b"no", (spelling, port))
+        for named in asNames():
+            datagram = b"\0\0\0" + named + port.to_bytes(2) + b"no"
+            client.socket.sendto(datagram, client.relay)
         names.turns("three.test", (PUBLIC,), (DENIED,))
         names.has("two.test", DENIED, PUBLIC, "::1")
         for name in ("three.test", "three.test", "two.test", PUBLIC):
@@ -255,7 +276,7 @@ def test_datagrams(server: Server, names: Names) -> None:
             other.assertServed(public)
         assertNobodyCame(public, denied)
         assert not [name for name, _ in names.asked if "denied" in name]
-    server.waitForLog(f"dropped=denied:{len(SPELLINGS)} ")
+    server.waitForLog(f"dropped=denied:{2 * len(SPELLINGS)} ")
     guard = "guard: loopback destination for a client elsewhere"
     server.waitForLog(f'dropped=denied:1 denial="{guard}"')
 

@@ -912,6 +912,42 @@ def test_whatIsForeseenIsSo(
                     assert found == foresight.certain
 
 
+@settings(deadline=None, max_examples=300)
+@given(
+    rules,
+    st.lists(st.sampled_from(["", "tor", "other"]), min_size=8, max_size=8),
+    st.sampled_from([["tor"], ["", "tor"], [""]]),
+    requests,
+    st.sampled_from(NAMES),
+)
+def test_whatIsAllowedUnseenIsSo(
+    some: list[Rule], routes: list[str], blind: list[str], facts: Facts, name: str
+) -> None:
+    """
+    A name that is left to others is allowed whatever its addresses are; what is
+    denied for that reason has an address that is denied.
+    """
+    some = [
+        attrs.evolve(rule, route=route if rule.allows else "")
+        for rule, route in zip(some, routes, strict=False)
+    ]
+    foresight = Ruleset(some, blind).foresee(facts, name)
+    rule = foresight.possible or foresight.certain
+    if rule is None or not rule.allows or rule.route not in blind:
+        assert foresight.obstacle is None
+        return
+    found = [
+        plainly(some, facts, name, reading, ip)
+        for ip in IPS
+        for reading in readings(ip)
+    ]
+    if foresight.obstacle is None:
+        assert all(one is not None and one.allows for one in found)
+    else:
+        assert not foresight.obstacle.allows
+        assert foresight.obstacle.number < rule.number
+
+
 networks4 = st.builds(
     lambda number, length: IPv4Network((number >> 32 - length << 32 - length, length)),
     st.integers(0, 2**32 - 1),
