@@ -55,7 +55,8 @@ class Nodes:
         )
         endpoint = f"haproxy:tcp:{self.ports[address]}:interface=127.0.0.1"
         rule = "--rules", str(rules)
-        return self.start("--port", endpoint, *rule, *self.accounts)
+        grace = "--set", "timeout.grace=30"
+        return self.start("--port", endpoint, *rule, *grace, *self.accounts)
 
     def configuration(self, port: int) -> str:
         """
@@ -186,8 +187,30 @@ def test_oneDies(
     stayed = [client for client in (*clients, *late) if client.node == TWO]
     for client in stayed:
         client.close()
-    told = {one["client"] for one in sessions(nodes.running[TWO], len(stayed), True)}
+    ended = sessions(nodes.running[TWO], len(stayed), True)
+    told = {one["client"] for one in ended if one["down"]}  # the balancer's own: none
     assert told == {client.name for client in stayed}
+
+
+def test_oneIsToldToStop(nodes: Nodes, come: Callable[[str], Client]) -> None:
+    """
+    That costs nobody anything: its sessions go on until they have ended by
+    themselves, and with the last one it ends.
+    """
+    clients = [come(f"127.0.1.{number}") for number in range(SESSIONS)]
+    node = nodes.running[ONE]
+    node.process.send_signal(signal.SIGTERM)
+    node.waitForLog(f"Port {nodes.ports[ONE]} Closed")
+    late = [come(f"127.0.2.{number}") for number in range(SESSIONS)]
+    assert {client.node for client in late} == {TWO}
+    assert not any(client.isLost() for client in (*clients, *late))
+    own = [client for client in clients if client.node == ONE]
+    for client in own[1:]:
+        client.close()
+    assert not own[0].isLost()
+    own[0].close()
+    node.process.wait(10)
+    assert len(own) == SESSIONS / 2
 
 
 def test_itComesBack(nodes: Nodes, come: Callable[[str], Client]) -> None:
