@@ -26,8 +26,9 @@ from twisted_socks5.errors import (
     NetworkUnreachable,
     TimedOut,
 )
-from twisted_socks5.interfaces import IRoute
+from twisted_socks5.interfaces import IOutbound, IRoute, IWatchedOutbound
 from twisted_socks5.routes.failover import FailoverRoute
+from twisted_socks5.routes.leastused import LeastUsedRoute
 
 TARGET = Address("example.org", 443)
 
@@ -121,3 +122,48 @@ def test_boundTo() -> None:
     opening = Deferred.fromCoroutine(bound.connect(TARGET, check))
     opening.addBoth(found.append)
     assert found == ["one from 192.0.2.1"]
+
+
+def test_theLeastUsedIsTriedFirst() -> None:
+    """
+    And the next if that fails, which is no use of it.
+    """
+    ways = [Way(GeneralFailure("a")), Way(Outbound()), Way(Outbound())]
+    route: Any = LeastUsedRoute(ways)
+    assert verifyObject(IRoute, route)
+    assert verifyObject(IRoute, route.boundTo(ip_address("192.0.2.1")))
+    assert route.resolvesNames
+    opened: list[Any] = []
+    for expected in ([0, 1, 0], [0, 1, 1], [0, 2, 1]):
+        Deferred.fromCoroutine(route.connect(TARGET, check)).addCallback(opened.append)
+        assert route.uses == expected
+    first, _, third = opened
+    assert verifyObject(IWatchedOutbound, first)
+    first.ended()
+    first.ended()
+    assert route.uses == [0, 1, 1]
+    third.abort()
+    assert third.peer == TARGET
+    assert route.uses == [0, 0, 1]
+    with pytest.raises(ZeroDivisionError):
+        opened[1].attach(None)
+    assert route.uses == [0, 0, 0]
+    assert not LeastUsedRoute([*ways, Way("", resolvesNames=False)]).resolvesNames
+
+
+@implementer(IOutbound)
+class Outbound:
+    """
+    A connection that is lost when somebody wants it.
+    """
+
+    local = peer = TARGET
+    isOpen = True
+
+    def attach(self, protocol: Any) -> Any:
+        raise ZeroDivisionError
+
+    def detachSocket(self) -> None: ...
+
+    def abort(self) -> None:
+        self.isOpen = False

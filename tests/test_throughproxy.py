@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ import pytest
 from twisted.internet import reactor as theReactor
 from twisted.internet.endpoints import connectProtocol
 from twisted.internet.protocol import DatagramProtocol, Protocol
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.conversation import assertServes, connectTo, connectToName, readExactly
@@ -44,6 +46,7 @@ from twisted_socks5 import (
 )
 from twisted_socks5.addresses import Address
 from twisted_socks5.interfaces import IRoute
+from twisted_socks5.routes import DirectRoute, NameResolver
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -418,6 +421,74 @@ def test_noOtherAddressToGoOutFrom() -> None:
     route: Any = ThroughProxy(reactor, Place(reactor).to(9))
     with pytest.raises(errors.CommandNotSupported):
         route.boundTo(None)
+
+
+class Choosing(Guard):
+    """
+    Has names under test go by a way of its own, and the rest from an address.
+    """
+
+    def __init__(self, route: IRoute) -> None:
+        Guard.__init__(self)
+        self.route = route
+
+    def decide(self, request: Any) -> Decision:
+        if str(request.destination.host).endswith(".test"):
+            return Decision.allow(route=self.route)
+        return Decision.allow(bindAddress=ip_address("127.0.0.4"))
+
+
+@implementer(IRoute)
+class AllTo:
+    """
+    A way of somebody else's, to the one destination that it knows.
+    """
+
+    resolvesNames = False
+
+    def __init__(self, direct: IRoute, port: int) -> None:
+        self.direct = direct
+        self.port = port
+
+    def boundTo(self, address: Any) -> IRoute:
+        raise errors.CommandNotSupported("no")
+
+    def connect(self, target: Address, check: Any) -> Any:
+        return self.direct.connect(Address(ip_address("127.0.0.1"), self.port), check)
+
+    def listen(self, expected: Address, check: Any) -> Any:
+        raise errors.CommandNotSupported("no")
+
+    def datagrams(self, check: Any) -> Any:
+        raise errors.CommandNotSupported("no")
+
+
+@inReactor
+async def test_aPolicyChoosesTheWay(place: Place) -> None:
+    """
+    It may be any, also one that a plugin of its own has made.
+    """
+    port, other = await place.serve(Peer), await place.serve(Peer)
+    direct = DirectRoute(reactor, NameResolver(reactor))
+    route = AllTo(direct, other)
+    assert verifyObject(IRoute, route)
+    proxy: Any = await place.proxy(policy=Choosing(route))
+    for host, expected, source in (
+        ("a.test", other, "127.0.0.1"),
+        ("localhost", port, "127.0.0.4"),
+    ):
+        before = len(place.protocols)
+        endpoint = SOCKS5ClientEndpoint(place.to(proxy.port), host, port)
+        peer: Any = await endpoint.connect(factoryOf(Peer))
+        await place.until(lambda before=before: len(place.protocols) > before)  # type: ignore[misc]
+        destination = place.protocols[-1].transport
+        assert destination.getHost().port == expected
+        assert destination.getPeer().host == source
+        peer.transport.loseConnection()
+    listening = SOCKS5ServerEndpoint(place.to(proxy.port), "a.test", 0)
+    with pytest.raises(errors.CommandNotSupported):
+        await listening.listen(factoryOf(Peer))
+    await place.until(lambda: not list(proxy.registry))
 
 
 # -- a chain of three -------------------------------------------------------------
