@@ -108,6 +108,12 @@ class Server:
             pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    def descriptors(self, worker: int) -> int:
+        """
+        How many a worker has open: more, the more clients it has.
+        """
+        return len(os.listdir(f"/proc/{worker}/fd"))
+
     def kill(self, worker: int) -> set[Name]:
         """
         Kill a worker, which first has to hold still, to be looked at.

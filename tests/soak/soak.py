@@ -200,7 +200,7 @@ class Soak:
         time.sleep(options.seconds / 3)
         doomed: set[Name] = set()
         if options.workers > 1:
-            doomed = server.kill(server.workers()[0])
+            doomed = server.kill(max(server.workers(), key=server.descriptors))
             print(f"killed a worker with {len(doomed)} sessions")
         served: Served = loader.hear()
 

@@ -51,6 +51,16 @@ def test_nothingIsLost() -> None:
     assert status == 0, output
 
 
+def test_aWorkerIsKilled() -> None:
+    """
+    That costs its own sessions, and no others.
+    """
+    status, output = soak(workers=2)
+    assert figure(output, "idle sessions") == IDLE
+    assert 0 < figure(output, "idle sessions lost")
+    assert status == 0, output
+
+
 @pytest.mark.parametrize("relay", ["auto", "portable"])
 def test_itFailsIfSessionsAreLost(relay: str) -> None:
     """
