@@ -26,6 +26,12 @@ from tests.conversation import (
     readAll,
     readExactly,
 )
+from twisted_socks5.service.configfile import (
+    DEFAULT_ROUTE,
+    LISTENER_FLAGS,
+    LISTENER_LISTS,
+    LISTENER_TEXTS,
+)
 from twisted_socks5.service.configuration import Configuration
 from twisted_socks5.service.options import SOCKS5Options
 from twisted_socks5.service.paths import absolute
@@ -460,3 +466,79 @@ def test_rulesInside(
         client.sendall(GREET + connectTo(9, "192.0.2.1"))
         assert readAll(client) == b"\x05\x00" + failure(2)
     server.waitForLog("no rule matches")
+
+
+# -- the reference ---------------------------------------------------------------------
+
+REFERENCE = Path(__file__).parent.parent / "docs/reference/configuration.rst"
+
+
+def test_reference() -> None:
+    """
+    Each key is in a table of the reference, and no others are.
+    """
+    text = REFERENCE.read_text()
+    top, _, listeners = text.partition("\nListeners\n")
+    kinds = SOCKS5Options.kinds()
+    texts = {DEFAULT_ROUTE if one == "route" else one for one in kinds.texts}
+    assert rows(top) == texts | {*kinds.lists, *kinds.flags}
+    assert rows(listeners) == {*LISTENER_TEXTS, *LISTENER_LISTS, *LISTENER_FLAGS}
+
+
+def rows(text: str) -> set[str]:
+    return set(re.findall(r"^``([a-z-]+)``  ", text, re.MULTILINE))
+
+
+def test_settingsInTheReference() -> None:
+    text = REFERENCE.with_name("command-line.rst").read_text()
+    for key in KEYS:
+        assert f"``{key}``" in text
+
+
+# -- explain ---------------------------------------------------------------------------
+
+
+def explained(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "twisted_socks5", "explain", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def test_explain(file: Callable[[str], str], tmp_path: Path) -> None:
+    """
+    It is told of the rules, the guard and the way out of the configuration, over which
+    the command line wins.
+    """
+    text = (
+        "policy = 'guard:local=elsewhere'\n"
+        "default-route = 'socks5:tcp\\\\:127.0.0.1\\\\:1'\n" + RULE
+    )
+    path = file(text)
+    asked = ("CONNECT", "127.0.0.1:80")
+    assert explained("--config", path, *asked).returncode == 1
+    assert explained("--config", path, "--policy", "guard", *asked).returncode == 0
+    # Through the proxy, which looks it up: otherwise it would have no address here.
+    assert explained("--config", path, "CONNECT", "no.invalid:80").returncode == 0
+    (tmp_path / "deny.toml").write_text(RULE.replace("allow", "deny"))
+    rules = ("--rules", str(tmp_path / "deny.toml"))
+    assert (
+        explained("--config", path, *rules, "CONNECT", "no.invalid:80").returncode == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "socks5: there are no rules; expected --rules FILE, or some in --config"),
+        ("prot = 1", "server.toml:1: unknown key 'prot'"),
+        ("policy = 'gard'\n" + RULE, "server.toml:1: policy gard: no such plugin"),
+    ],
+)
+def test_nothingToExplain(file: Callable[[str], str], text: str, words: str) -> None:
+    done = explained("--config", file(text), "CONNECT", "127.0.0.1:80")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -7,6 +7,7 @@ What rules say of a request, and why; nothing is connected to.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -32,12 +33,15 @@ from twisted_socks5.policy.decision import Decision
 from twisted_socks5.policy.routesfile import RouteSettings
 from twisted_socks5.policy.ruled import RuleDecision, isOpen
 from twisted_socks5.policy.rules import Certainty, Rule
-from twisted_socks5.policy.rulesfile import loadRules
+from twisted_socks5.policy.rulesfile import RulesFile, loadRules
 from twisted_socks5.routes import DirectRoute, NameResolver
+from twisted_socks5.service.configfile import ConfigurationFile
 from twisted_socks5.service.configuration import Said
+from twisted_socks5.service.options import SOCKS5Options
 from twisted_socks5.service.plugins import POLICY, ROUTE, findPlugins, makePlugin
 from twisted_socks5.service.routes import RouteMaker
 from twisted_socks5.service.rules import policyOf, takeRules
+from twisted_socks5.service.sayings import Sayings
 from twisted_socks5.wire import Command
 
 ALLOWED, DENIED, WRONG, NO_ADDRESS = range(4)
@@ -73,13 +77,13 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(arguments)
     try:
         plugins = findPlugins()
-        guard = makePlugin(POLICY, plugins, reactor, Said(options.policy, "--policy"))
-        loaded = loadRules(options.rules)
+        said, loaded = sayingsOf(options)
+        guard = makePlugin(POLICY, plugins, reactor, said["policy"])
         policy = policyOf(loaded, lambda: secondsOf(options.at, policy), guard)
         resolver = NameResolver(reactor)
         own: IRoute = DirectRoute(reactor, resolver)
-        if options.route:
-            own = makePlugin(ROUTE, plugins, reactor, Said(options.route, "--route"))
+        if "route" in said:
+            own = makePlugin(ROUTE, plugins, reactor, said["route"])
         takeRules(policy, loaded, own, RouteMaker(reactor, own, isForShow=True))
     except ValueError as error:
         print(f"socks5: {' '.join(str(error).split())}", file=sys.stderr)
@@ -89,6 +93,29 @@ def main(arguments: Sequence[str]) -> None:
         raise SystemExit(await explain(policy, options, resolver, print, loaded.routes))
 
     react(lambda _: Deferred.fromCoroutine(run()))
+
+
+def sayingsOf(options: Namespace) -> tuple[dict[str, Said], RulesFile]:
+    """
+    What was said of the policy and the route, and the rules.
+
+    @param options: What L{parse} returns.
+    @raise ValueError: A file is wrong, or there are no rules.
+    """
+    file = Sayings()
+    if options.config is not None:
+        file = ConfigurationFile.load(options.config, SOCKS5Options.kinds()).server
+    given = {
+        name: Said(text, f"--{name}", os.getcwd())
+        for name, text in (("policy", options.policy), ("route", options.route))
+        if text is not None
+    }
+    rules = file.rules if options.rules is None else loadRules(options.rules)
+    if rules is None:
+        raise ValueError(
+            "there are no rules; expected --rules FILE, or some in --config"
+        )
+    return {"policy": Said("guard", "--policy"), **file.texts, **given}, rules
 
 
 def secondsOf(moment: datetime | None, policy: RulePolicy) -> float:
@@ -115,8 +142,9 @@ def parse(arguments: Sequence[str]) -> Namespace:
     )
     commands = parser.add_subparsers(required=True, metavar="explain")
     asked = commands.add_parser("explain", description=parser.description)
-    asked.add_argument("--rules", required=True, metavar="FILE")
-    asked.add_argument("--policy", default="guard", help="the guard in front")
+    asked.add_argument("--config", metavar="FILE", help="the server's configuration")
+    asked.add_argument("--rules", metavar="FILE", help="the rules, if it has them not")
+    asked.add_argument("--policy", help="the guard in front (default: guard)")
     asked.add_argument("--route", help="the server's way out, if it has another")
     asked.add_argument("--user", default="", help="none: an anonymous client")
     asked.add_argument("--group", action="append", default=[])
