@@ -514,7 +514,7 @@ def test_explain(file: Callable[[str], str], tmp_path: Path) -> None:
     """
     text = (
         "policy = 'guard:local=elsewhere'\n"
-        "default-route = 'socks5:tcp\\\\:127.0.0.1\\\\:1'\n" + RULE
+        "default-route = 'socks5:tcp\\:127.0.0.1\\:1'\n" + RULE
     )
     path = file(text)
     asked = ("CONNECT", "127.0.0.1:80")
