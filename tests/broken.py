@@ -9,6 +9,7 @@ C{twistd}.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -27,10 +28,12 @@ from twisted_socks5.authenticators import (
 )
 from twisted_socks5.commands import Connect
 from twisted_socks5.interfaces import (
+    IAccessLog,
     IAuthenticator,
     ICommand,
     IConnectPolicy,
     IRoute,
+    ISession,
 )
 from twisted_socks5.observe.access import TextAccessLog
 from twisted_socks5.policy import Decision
@@ -178,6 +181,20 @@ def broken(where: str, answer: Callable[[], Any]) -> dict[str, Any]:
     return given
 
 
+@implementer(IAccessLog)
+class CountingLog(TextAccessLog):
+    """
+    Tells all counts, too.
+    """
+
+    factory: SOCKS5ServerFactory
+
+    def sessionEnded(self, session: ISession) -> None:
+        super().sessionEnded(session)
+        counts = json.dumps(self.factory.counts.snapshot())
+        Logger(namespace="broken").info("counts={counts}", counts=counts)
+
+
 def main() -> None:
     globalLogBeginner.beginLoggingTo(
         [textFileLogObserver(sys.stdout)], redirectStandardIO=False
@@ -186,12 +203,14 @@ def main() -> None:
 
     running: Any = reactor
     where, way = sys.argv[1:3]
+    accessLog = CountingLog()
     factory = SOCKS5ServerFactory(
         running,
         timeouts=Timeouts(handshake=2, policy=1),
-        accessLog=TextAccessLog(),
+        accessLog=accessLog,
         **broken(where, WAYS[way]),
     )
+    accessLog.factory = factory
     port = running.listenTCP(0, factory, interface="127.0.0.1")
     Logger(namespace="broken").info(
         "SOCKS5 at 127.0.0.1:{port} (tcp:0:interface=127.0.0.1)",

@@ -9,6 +9,7 @@ server lives.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Callable
@@ -52,6 +53,23 @@ def assertNoSecret(server: Server) -> None:
     assert PASSWORD.decode() not in server.output()
 
 
+def assertCounted(
+    server: Server,
+    ended: dict[str, dict[str, int]],
+    authentications: dict[str, dict[str, int]],
+    sessions: int = 2,
+) -> None:
+    """
+    What there was besides the one client that has sent nothing.
+    """
+    server.waitForLog("counts=", sessions)
+    counts = json.loads(server.output().rpartition("counts=")[2].splitlines()[0])
+    assert not any(counts["sessions"].values())
+    assert counts["ended"].pop("none", {}).get("none", 0) >= 1
+    assert counts["ended"] == ended
+    assert counts["authentications"] == authentications
+
+
 def assertUntouched(listener: socket.socket) -> None:
     """
     Nobody has connected to it.
@@ -74,6 +92,7 @@ def test_checker(
     assertUntouched(listener)
     assert "Checker failed in requestAvatarId" in server.output()
     assertNoSecret(server)
+    assertCounted(server, {}, {"02": {"failed": 1}})
     with server.connect() as client:
         client.sendall(logIn(b"good") + request)
         assert readExactly(client, 14)[:6] == b"\x05\x02\x01\x00\x05\x00"
@@ -137,6 +156,7 @@ def test_isAvailable(start: Callable[..., Server]) -> None:
         client.sendall(GREET + connectTo(1))
         assert readAll(client) == b"\x05\xff"
     assertNoSecret(server)
+    assertCounted(server, {}, {"ff": {"failed": 1}})
 
 
 @pytest.mark.parametrize("way", RAISE + NONSENSE)
@@ -149,6 +169,7 @@ def test_authenticate(
         assert readAll(client) == b"\x05\x00no"
     assertUntouched(listener)
     assertNoSecret(server)
+    assertCounted(server, {}, {"00": {"broken": 1}})
 
 
 def test_authenticateNeverAnswers(start: Callable[..., Server]) -> None:
@@ -156,6 +177,7 @@ def test_authenticateNeverAnswers(start: Callable[..., Server]) -> None:
     with server.connect() as client:
         client.sendall(GREET)
         assert readAll(client) == b"\x05\x00no"
+    assertCounted(server, {}, {"00": {"abandoned": 1}})
 
 
 def test_logout(start: Callable[..., Server], listener: socket.socket) -> None:
@@ -167,6 +189,7 @@ def test_logout(start: Callable[..., Server], listener: socket.socket) -> None:
     server.waitForDescriptors(0)
     server.waitForLog("session=2 ")  # the end of it is told all the same
     assertNoSecret(server)
+    assertCounted(server, {"CONNECT": {"00": 1}}, {"00": {"succeeded": 1}})
 
 
 @pytest.mark.parametrize("where", ["decide", "checkAddress"])
@@ -180,6 +203,7 @@ def test_policy(
         assert readAll(client) == b"\x05\x00" + failure(2)
     assertUntouched(listener)
     assert f"Policy failed in {where}" in server.output()
+    assertCounted(server, {"CONNECT": {"02": 1}}, {"00": {"succeeded": 1}})
 
 
 @pytest.mark.parametrize(
@@ -195,6 +219,7 @@ def test_routeAndCommand(start: Callable[..., Server], where: str, way: str) -> 
     with server.connect() as client:
         client.sendall(GREET + connectTo(1))
         assert readAll(client) == b"\x05\x00" + failure(1)
+    assertCounted(server, {"CONNECT": {"01": 1}}, {"00": {"succeeded": 1}})
 
 
 @pytest.mark.parametrize("where", ["decide", "checkAddress", "route", "command"])

@@ -414,6 +414,17 @@ class QuotaSettings:
 
 
 @attrs.frozen
+class CountSettings:
+    """
+    What is counted.
+
+    @ivar perUser: Whether the bytes of each user are: C{"no"} or C{"yes"}.
+    """
+
+    perUser: str = attrs.field(default="no", validator=_oneOf("no", "yes"))
+
+
+@attrs.frozen
 class Settings:
     """
     All of them.
@@ -426,3 +437,4 @@ class Settings:
     udp: UDPSettings = UDPSettings()
     throttle: Throttling = Throttling()
     log: LogSettings = LogSettings()
+    count: CountSettings = CountSettings()

@@ -81,6 +81,7 @@ class Accepting:
     once, without anything being read from them, and the ports are looked at ten
     times a second.
 
+    @ivar isOpen: Whether there are ports, and they are not to be closed.
     @ivar isShort: Whether there is no room.
     @ivar turnedAway: How many clients were turned away so far.
     """
@@ -91,6 +92,7 @@ class Accepting:
         @param handshaking: Tells how many of those who were accepted have not
             asked for anything yet.
         """
+        self.isOpen = False
         self.isShort = False
         self.turnedAway = 0
         self._reactor = reactor
@@ -106,6 +108,7 @@ class Accepting:
         Read a port in the reactor's stead.  Ports of other packages, of which
         nothing is known, are left to it.
         """
+        self.isOpen = True
         if isinstance(port, Port):
             self._reserve()
             port.stopReading()
@@ -113,10 +116,20 @@ class Accepting:
             if not self.isShort:
                 self._reactor.addReader(self._doors[-1])
 
+    def forget(self, port: IListeningPort) -> None:
+        """
+        A port is about to be closed, and is read no more.
+        """
+        for door in self._doors:
+            if door.port is port:
+                self._reactor.removeReader(door)
+        self._doors = [door for door in self._doors if door.port is not port]
+
     def stop(self) -> None:
         """
-        The ports are read no more.
+        The ports are about to be closed, and are read no more.
         """
+        self.isOpen = False
         for door in self._doors:
             self._reactor.removeReader(door)
         self._doors = []
@@ -140,7 +153,7 @@ class Accepting:
         There is no room for another client.
         """
         self.isShort = True
-        for door in self._doors:
+        for door in self._living():
             self._reactor.removeReader(door)
         self._turnAway()
         if self._looking is None:
@@ -149,9 +162,10 @@ class Accepting:
     def _look(self) -> None:
         self._looking = None
         if self.isShort:
-            if self._doors and self.room(self._doors[0].fileno(), 1) > 0:
+            doors = self._living()
+            if doors and self.room(doors[0].fileno(), 1) > 0:
                 self.isShort = False
-                for door in self._doors:
+                for door in doors:
                     self._reactor.addReader(door)
             else:
                 self._turnAway()
@@ -159,13 +173,20 @@ class Accepting:
         if self.isShort or self._told < self.turnedAway:
             self._looking = self._reactor.callLater(_PAUSE, self._look)
 
+    def _living(self) -> list[_Door]:
+        """
+        Those whose ports were not closed meanwhile.
+        """
+        self._doors = [door for door in self._doors if door.isOpen]
+        return self._doors
+
     def _turnAway(self) -> None:
         """
         Close the connections that wait to be accepted.  If there is not even the
         one descriptor that this takes, then there is the one that was kept for it.
         """
         self._release()
-        for door in self._doors:
+        for door in self._living():
             self.turnedAway += door.turnAway()
         self._reserve()
         self._tell()
@@ -201,13 +222,20 @@ class _Door:
 
     def __init__(self, accepting: Accepting, port: Port) -> None:
         self._accepting = accepting
-        self._port: Any = port
+        self.port: Any = port
+
+    @property
+    def isOpen(self) -> bool:
+        """
+        Whether the port listens, and is not about to be closed.
+        """
+        return bool(self.port.connected and not self.port.disconnecting)
 
     def fileno(self) -> int:
         """
         The port's descriptor.
         """
-        descriptor: int = self._port.fileno()
+        descriptor: int = self.port.fileno()
         return descriptor
 
     def logPrefix(self) -> str:
@@ -220,7 +248,7 @@ class _Door:
         """
         Clients wait: let in those for whom there is room.
         """
-        port = self._port
+        port = self.port
         room = self._accepting.room(port.fileno(), port.numberAccepts)
         if room <= 0:
             self._accepting.isFull()
@@ -236,7 +264,7 @@ class _Door:
         """
         for count in range(_TURNED_AWAY_AT_ONCE):
             try:
-                client, _ = self._port.socket.accept()
+                client, _ = self.port.socket.accept()
             except OSError:
                 return count
             client.close()
@@ -246,4 +274,4 @@ class _Door:
         """
         The reactor tells the port of its own end by us.
         """
-        self._port.connectionLost(reason)
+        self.port.connectionLost(reason)

@@ -27,15 +27,17 @@ from twisted_socks5.interfaces import (
     IRoute,
 )
 from twisted_socks5.limits import Admission
+from twisted_socks5.observe.counts import Counts
 from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.policy import Guard
 from twisted_socks5.relay import AutomaticRelay
 from twisted_socks5.routes import DirectRoute, NameResolver
+from twisted_socks5.routes.timed import TimedResolver
 from twisted_socks5.server.accepting import Accepting
 from twisted_socks5.server.judge import Judge
 from twisted_socks5.server.listeners import OwnListeners
 from twisted_socks5.server.protocol import SOCKS5ServerProtocol
-from twisted_socks5.server.session import Session, SessionRegistry
+from twisted_socks5.server.session import LIVE, Session, SessionRegistry
 from twisted_socks5.server.throttle import Throttle
 from twisted_socks5.settings import (
     BindSettings,
@@ -63,6 +65,7 @@ class SOCKS5ServerFactory(ServerFactory):
     @ivar admission: Who counts sessions where there are limits.
     @ivar authenticators: The methods, the strongest first.
     @ivar commands: By their CMD octet.
+    @ivar counts: What happened how often.
     @ivar handshakes: Run from accepting a client to its request.
     @ivar judge: Who is asked whether a request is allowed.
     @ivar ownListeners: Where clients connect to; nobody gets there through
@@ -92,6 +95,7 @@ class SOCKS5ServerFactory(ServerFactory):
         accessLog: IAccessLog | None = None,
         throttling: Throttling | None = None,
         admission: Admission | None = None,
+        counts: Counts | None = None,
     ) -> None:
         """
         @param reactor: What to run on.
@@ -112,6 +116,7 @@ class SOCKS5ServerFactory(ServerFactory):
         @param throttling: What failed logins lead to.
         @param admission: What counts sessions by limits, instead of C{limits}: for
             several factories with limits in common.
+        @param counts: Where to count what happens, instead of anew.
         @raise ValueError: There are no authenticators, or one's method is no
             octet from 00 to FE, or its strength no number; or a command's code is no
             octet.
@@ -119,28 +124,39 @@ class SOCKS5ServerFactory(ServerFactory):
         self.reactor = reactor
         self.timeouts = timeouts or Timeouts()
         self.authenticators = _inOrder(authenticators)
+        self.registry = SessionRegistry()
+        self.admission = admission or Admission(reactor, limits)
+        self.handshakes = TimerQueue(reactor, self.timeouts.handshake)
+        self.accepting = Accepting(reactor, lambda: len(self.handshakes))
+        self.commands: dict[int, ICommand] = {}
+        self.counts = counts or self._ownCounts()
         if commands is None:
             commands = [
-                Connect(),
+                Connect(self.counts.connected),
                 Bind(reactor, self.timeouts, bind),
                 Associate(reactor, self.timeouts, udp),
             ]
-        self.commands: dict[int, ICommand] = {}
         self.addCommands(commands)
         self.route = route or DirectRoute(
-            reactor, NameResolver(reactor), self.timeouts, bind=bind, udp=udp
+            reactor,
+            TimedResolver(NameResolver(reactor), self.counts.resolved),
+            self.timeouts,
+            bind=bind,
+            udp=udp,
         )
         self.relay = relay or AutomaticRelay(reactor, self.timeouts)
         self.ownListeners = OwnListeners()
         self.judge = Judge(
             reactor, policy or Guard(), self.ownListeners, self.timeouts.policy
         )
-        self.registry = SessionRegistry()
-        self.admission = admission or Admission(reactor, limits)
         self.accessLog = accessLog
-        self.handshakes = TimerQueue(reactor, self.timeouts.handshake)
-        self.accepting = Accepting(reactor, lambda: len(self.handshakes))
         self.throttle = Throttle(reactor, throttling or Throttling())
+
+    def _ownCounts(self) -> Counts:
+        counts = Counts(self.registry, LIVE, lambda: self.commands)
+        counts.read("limitsHit", lambda: self.admission.limitsHit)
+        counts.read("turnedAway", lambda: self.accepting.turnedAway)
+        return counts
 
     def sibling(
         self, authenticators: Iterable[IAuthenticator], policy: IConnectPolicy
@@ -219,6 +235,7 @@ class SOCKS5ServerFactory(ServerFactory):
         A session is over, and nothing of it is left open.
         """
         self.registry.close(session)
+        self.counts.sessionEnded(session)
         if session.logout is not None:
             try:
                 session.logout()

@@ -169,6 +169,7 @@ class SOCKS5ServerProtocol(Protocol):
                 self._authenticator = authenticator
                 self.session.method = authenticator.method
                 return authenticator
+        self.factory.counts.authenticated(wire.NO_ACCEPTABLE_METHODS, "failed")
         raise NoAcceptableMethod("no acceptable authentication method")
 
     async def authenticate(
@@ -179,23 +180,28 @@ class SOCKS5ServerProtocol(Protocol):
 
         @raise SOCKSError: It is not let in.
         """
-        hasFailed = False
+        outcome = "abandoned"
         try:
             answer = authenticator.authenticate(exchange)
             if not isinstance(answer, Authenticated):
                 answer = await answer
             if not isinstance(answer, Authenticated):
                 raise TypeError(f"not Authenticated: {type(answer).__name__}")
-        except (SOCKSError, CancelledError) as error:
-            hasFailed = isinstance(error, AuthenticationFailed)
+            outcome = "succeeded"
+        except AuthenticationFailed:
+            outcome = "failed"
+            raise
+        except (SOCKSError, CancelledError):
             raise
         except Exception:
+            outcome = "broken"
             # Its text may hold what the client sent: a password.
             logDefect(authenticator, "authenticate", Failure(), withText=False)
             raise AuthenticationFailed("the authenticator failed") from None
         finally:
+            self.factory.counts.authenticated(authenticator.method, outcome)
             if self._attempt is not None:
-                self._attempt.end(hasFailed)
+                self._attempt.end(outcome == "failed")
         self.session.identity = answer.identity
         self.session.logout = answer.logout
         if answer.layer is not None:

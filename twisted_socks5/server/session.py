@@ -47,6 +47,12 @@ class State(StrEnum):
     ENDED = "ended"
 
 
+LIVE = tuple(state for state in State if state is not State.ENDED)
+"""
+Those that sessions in the registry can be in.
+"""
+
+
 @implementer(ICommandSession)
 class Session:
     """

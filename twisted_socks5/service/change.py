@@ -25,7 +25,7 @@ _log = Logger(namespace="twisted_socks5")
 
 
 _AT_START = ("access-log", "workers", "metrics")
-_SETTINGS_AT_START = ("limit", "log")
+_SETTINGS_AT_START = ("limit", "log", "count")
 """
 What is read at the start only.
 """
@@ -122,6 +122,7 @@ class ServerChange:
                 endpoint=listener.description,
             )
             self._factory.ownListeners.remove(listener.address)
+            self._factory.accepting.forget(listener.port)
             listener.port.stopListening()
         for listener in change.opened:
             self._factory.ownListeners.add(listener.address)

@@ -160,7 +160,7 @@ class _Reader:
         A text; some may be a number, and what is secret elsewhere:
         C{{ env = "NAME" }} or C{{ file = "PATH" }}.
         """
-        isNumber = key in ("port", "endpoint", "workers")
+        isNumber = key in ("port", "endpoint", "workers", "metrics")
         if isinstance(value, dict):
             value = self._fetch(table, key, value, item)
         elif isNumber and isinstance(value, int) and not isinstance(value, bool):

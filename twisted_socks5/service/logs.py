@@ -194,6 +194,12 @@ class Logs(Service):
         if callable(self._hangup):
             self._hangup(number, frame)
 
+    def dropped(self) -> int:
+        """
+        How many lines were dropped so far.
+        """
+        return sum(writer.dropped for writer in self.writers.values())
+
     def reopen(self) -> None:
         """
         Open files again that may have been moved away.

@@ -20,6 +20,7 @@ from twisted_socks5.policy.rulesfile import loadRules
 from twisted_socks5.service.configfile import ConfigurationFile
 from twisted_socks5.service.configuration import Configuration, Said
 from twisted_socks5.service.endpoints import checkEndpoint
+from twisted_socks5.service.metrics import checkStatus
 from twisted_socks5.service.plugins import (
     AUTHENTICATOR,
     COMMAND,
@@ -100,6 +101,12 @@ class SOCKS5Options(Options, AuthOptionMixin):
             None,
             "text",
             "One line for each session: text, json or off.",
+        ],
+        [
+            "metrics",
+            None,
+            None,
+            "Port on 127.0.0.1, or endpoint, to serve metrics and health at (HTTP).",
         ],
         [
             "relay",
@@ -263,6 +270,7 @@ class SOCKS5Options(Options, AuthOptionMixin):
         prepared = prepare(reactor, self.configuration)
         for settings, _ in prepared.served:
             checkEndpoint(reactor, settings.endpoint)
+        checkStatus(reactor, self.configuration)
         for module, problem in prepared.plugins.broken.items():
             print(f"{module} cannot be imported, and nothing of it is there: {problem}")
         print("the configuration is right")

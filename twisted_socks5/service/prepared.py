@@ -131,6 +131,8 @@ class _Preparation:
             route = unchanged.factory.route
         elif configuration.route is not None:
             route = self._make(ROUTE, configuration.route)
+        if self._before is not None:
+            options = {"counts": self._before.factory.counts, **options}
         factory = SOCKS5ServerFactory(
             self._reactor,
             authenticators,

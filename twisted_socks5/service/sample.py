@@ -33,6 +33,7 @@ _EXAMPLES = {
     "command": '["NAME"]',
     DEFAULT_ROUTE: '"socks5:tcp\\\\:192.0.2.1\\\\:1080:user=us:passwordFile=password"',
     "rules": '"rules.toml"',
+    "metrics": '"9150"',
 }
 
 _NOTES = {
