@@ -15,7 +15,7 @@ import time
 from types import FrameType
 from typing import Any
 
-from twisted.application.service import IService, MultiService, Service
+from twisted.application.service import MultiService, Service
 from twisted.logger import (
     ILogObserver,
     LogEvent,
@@ -221,10 +221,13 @@ class Logs(Service):
 class LoggedService(MultiService):
     """
     The service that a runner is given, which has its log written by us.
+
+    @ivar server: What serves, or has others serve.
     """
 
-    def __init__(self, logs: Logs, server: IService) -> None:
+    def __init__(self, logs: Logs, server: Any) -> None:
         MultiService.__init__(self)
+        self.server = server
         self._logs = logs
         logs.setServiceParent(self)
         server.setServiceParent(self)

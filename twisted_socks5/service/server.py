@@ -86,6 +86,14 @@ class SOCKS5Service(MultiService):
         for listener in self.listeners:
             self.factory.accepting.watch(listener.port)
 
+    def whenServing(self) -> Deferred[None]:
+        """
+        Wait until clients are accepted.
+        """
+        serving: Deferred[None] = Deferred()
+        self.factory.reactor.callWhenRunning(serving.callback, None)
+        return serving
+
     def stopListening(self) -> Deferred[Any]:
         """
         Let nobody in any more.
@@ -146,7 +154,7 @@ def _givenUp(failure: Failure) -> None:
     failure.trap(TimeoutError, CancelledError)
 
 
-def makeService(reactor: Any, options: SOCKS5Options) -> MultiService:
+def makeService(reactor: Any, options: SOCKS5Options) -> LoggedService:
     """
     Make the service, and listen.
 

@@ -53,6 +53,7 @@ class WorkerProcess(ProcessProtocol):
 
     @ivar ended: Fires when it has.
     @ivar isReady: Whether it serves clients.
+    @ivar serving: Fires when it does.
     @ivar number: Which one it is, of all that were started.
     """
 
@@ -64,6 +65,7 @@ class WorkerProcess(ProcessProtocol):
         self._errors = _Errors(number)
         self.number = number
         self.ended: Deferred[None] = Deferred()
+        self.serving: Deferred[None] = Deferred()
         self.isReady = False
 
     def start(
@@ -204,6 +206,7 @@ class _Channel(AMP):
             number=worker.number,
             pid=worker.transport.pid,
         )
+        worker.serving.callback(None)
         return {}
 
     @Events.responder

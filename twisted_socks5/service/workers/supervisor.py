@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.application.service import MultiService, Service
+from twisted.application.service import MultiService
 from twisted.internet.defer import (
     CancelledError,
     Deferred,
@@ -39,7 +39,7 @@ How long, in seconds, workers may take besides their grace time.
 """
 
 
-class Supervisor(Service):
+class Supervisor(MultiService):
     """
     Has workers serve, and new ones when they end.
 
@@ -63,6 +63,7 @@ class Supervisor(Service):
         @param check: Reads what workers read again at SIGHUP; raises C{ValueError}
             if something is wrong with it.
         """
+        MultiService.__init__(self)
         self._reactor = reactor
         self._listeners = listeners
         self._arguments = list(arguments)
@@ -75,6 +76,7 @@ class Supervisor(Service):
         self._isHurried = False
         self._finishing: Deferred[Any] | None = None
         self._kept = [KeptAlive(reactor, self._begin) for _ in range(count)]
+        self._notServing: list[Deferred[None]] = []
         self._waiting: list[Deferred[None]] = []
         self.workers: list[WorkerProcess] = []
 
@@ -82,8 +84,8 @@ class Supervisor(Service):
         """
         Start the workers.  Privileges were given up by now, so they have none.
         """
-        Service.startService(self)
         self._reactor.callWhenRunning(self._takeSignals)
+        MultiService.startService(self)
         for listener in self._listeners:
             listener.tell()
         for kept in self._kept:
@@ -98,10 +100,26 @@ class Supervisor(Service):
     def _begin(self) -> Deferred[None]:
         self._started += 1
         worker = WorkerProcess(self._reactor, self._started)
+        worker.serving.addCallback(lambda _: self._serves())
         self.workers.append(worker)
         ports = [listener.port for listener in self._listeners]
         worker.start(self._arguments, ports, self._folder)
         return worker.ended.addBoth(lambda _: self._ended(worker))
+
+    def _serves(self) -> None:
+        waiting, self._notServing = self._notServing, []
+        for each in waiting:
+            each.callback(None)
+
+    def whenServing(self) -> Deferred[None]:
+        """
+        Wait until there is a worker that serves.
+        """
+        waiting: Deferred[None] = Deferred()
+        self._notServing.append(waiting)
+        if any(worker.isReady for worker in self.workers):
+            self._serves()
+        return waiting
 
     def _ended(self, worker: WorkerProcess) -> None:
         self.workers.remove(worker)
@@ -156,7 +174,6 @@ class Supervisor(Service):
 
         @return: Fires when they have ended.
         """
-        Service.stopService(self)
         self._signals.isStopping = True
         for kept in self._kept:
             kept.stop()
@@ -192,6 +209,7 @@ class Supervisor(Service):
         for worker in self.workers:
             worker.kill()
         await self._whenAllEnded()
+        await maybeDeferred(MultiService.stopService, self)
         self._signals.leave()
         signal.signal(signal.SIGHUP, self._hangup)
 
@@ -202,7 +220,7 @@ class Supervisor(Service):
             pass
 
 
-def makeSupervisor(reactor: Any, options: SOCKS5Options) -> MultiService:
+def makeSupervisor(reactor: Any, options: SOCKS5Options) -> LoggedService:
     """
     Make the service of a supervisor, and bind.  All that a server checks when it
     starts is checked here, once for all workers.
