@@ -23,9 +23,11 @@ from tests.association import Association
 from tests.conftest import TWIST, twistdIn
 from tests.conversation import (
     GREET,
+    LOGIN,
     connectTo,
     failure,
     readAll,
+    readExactly,
     tunnel,
 )
 from tests.test_start import refused
@@ -261,18 +263,74 @@ def test_reload(
     with tunnels(server, listener, pids) as made:
         rules.write_text("nonsense")
         server.process.send_signal(signal.SIGHUP)
-        server.waitForLog("nothing was loaded")
+        server.waitForLog("the old configuration stays in force")
         server.defects = 1
         for each in made:
             assertCarries(*each)
         rules.write_text('[[rule]]\naction = "deny"\n')
         server.process.send_signal(signal.SIGHUP)
-        server.waitForLog("rules were loaded", 2)
+        server.waitForLog("the configuration was loaded", 2)
         assert not any(carries(each) for each in made)
     for _ in range(20):
         with server.connect() as client:
             client.sendall(GREET + connectTo(listener.getsockname()[1]))
             assert readAll(client) == b"\x05\x00" + failure(2)
+
+
+def test_limitsHoldForAll(
+    start: Callable[..., Server], listener: socket.socket
+) -> None:
+    """
+    Also for sessions of one client and of one user; what a worker had that has ended is
+    free again.
+    """
+    server = start(
+        *("--workers", "2", "--auth", "memory:user:password"),
+        *("--set", "limit.sessions-per-user=20", "--set", "limit.sessions=25"),
+    )
+    first, second = ready(server)
+    before = {pid: descriptorsOf(pid) for pid in (first, second)}
+    made: list[Tunnel] = []
+
+    def login() -> socket.socket:
+        client = server.connect()
+        client.sendall(LOGIN)
+        assert readExactly(client, 4) == b"\x05\x02\x01\x00"
+        return client
+
+    def fill() -> None:
+        """
+        Have all sessions that there may be, and one that is refused.
+        """
+        while True:
+            client = login()
+            client.sendall(connectTo(listener.getsockname()[1]))
+            if (answer := readExactly(client, 10))[1] == 2:
+                assert readAll(client) == b""
+                return
+            assert answer[:2] == b"\x05\x00"
+            made.append((client, listener.accept()[0]))
+            made[-1][1].settimeout(10)
+
+    fill()
+    assert len(made) == 20
+    assert all(descriptorsOf(pid) > before[pid] for pid in before)
+    waiting = [login() for _ in range(5)]
+    with server.connect() as client:
+        with pytest.raises(ConnectionError):
+            client.recv(1)
+    for client in waiting:
+        client.close()
+    os.kill(first, signal.SIGKILL)
+    server.waitForLog("worker 1 was ended by signal 9")
+    living = [each for each in made if carries(each)]
+    assert 0 < len(living) < 20
+    fill()
+    assert len(made) - 20 == 20 - len(living)
+    server.defects = 1
+    for each in made:
+        for end in each:
+            end.close()
 
 
 FROM_SYSTEMD = """

@@ -75,10 +75,7 @@ class Reload(Service):
         try:
             commits = self.prepare()
         except ValueError as error:
-            problem = " ".join(str(error).split())
-            _log.error(
-                "the old configuration stays in force: {problem}", problem=problem
-            )
+            tellWhatIsWrong(error)
             failed: Deferred[None] = Deferred()
             failed.errback(error)
             return failed
@@ -108,3 +105,11 @@ class Reload(Service):
         """
         Service.stopService(self)
         signal.signal(signal.SIGHUP, self._before)
+
+
+def tellWhatIsWrong(error: ValueError) -> None:
+    """
+    Have the log say why nothing was loaded.
+    """
+    problem = " ".join(str(error).split())
+    _log.error("the old configuration stays in force: {problem}", problem=problem)

@@ -21,6 +21,7 @@ from twisted.internet.defer import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_socks5.interfaces import ILedger
 from twisted_socks5.limits import Admission
 from twisted_socks5.server.factory import SOCKS5ServerFactory
 from twisted_socks5.server.session import State
@@ -162,24 +163,33 @@ def makeService(reactor: Any, options: SOCKS5Options) -> LoggedService:
     """
     try:
         logs = Logs(reactor, options)
-        return LoggedService(logs, makeServer(reactor, options, logs))
+        ledger, keeper = ledgerOf(reactor, options.configuration.settings)
+        server = makeServer(reactor, options, logs, ledger)
     except ValueError as error:
         fail(error)
+    if keeper is not None:
+        keeper.sessionsOver = server.factory.registry.whenEmpty
+        keeper.setServiceParent(server)
+    return LoggedService(logs, server)
 
 
 def makeServer(
-    reactor: Any, options: SOCKS5Options, logs: Logs, listening: Any = None
+    reactor: Any,
+    options: SOCKS5Options,
+    logs: Logs,
+    ledger: ILedger,
+    listening: Any = None,
 ) -> SOCKS5Service:
     """
     Make the server, and listen.
 
     @param logs: Where it writes its sessions down.
+    @param ledger: Where it is counted what there are limits of.
     @param listening: What listens in the reactor's stead, if anything does: in a
         worker, or for workers.
     @raise ValueError: It cannot be done; the text says what to do.
     """
     settings = options.configuration.settings
-    ledger, keeper = ledgerOf(reactor, settings)
     prepared = prepare(
         reactor,
         options.configuration,
@@ -201,9 +211,6 @@ def makeServer(
     server = SOCKS5Service(prepared.factory, listeners, reload, listening is not None)
     for one in (*prepared.services, *status):
         one.setServiceParent(server)
-    if keeper is not None:
-        keeper.sessionsOver = prepared.factory.registry.whenEmpty
-        keeper.setServiceParent(server)
     change = ServerChange(reactor, prepared, listeners, server, listening)
     reload.add(change.prepare)
     return server

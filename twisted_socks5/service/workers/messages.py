@@ -77,6 +77,53 @@ class Gather(Command):
     response: ClassVar[Any] = [(b"text", String()), (b"parts", Integer())]
 
 
+class Admit(Command):
+    """
+    To the supervisor: somebody claims what there is a limit of.  C{refused} is the
+    place of the first claim that is too many; -1 is none of them.
+    """
+
+    arguments: ClassVar[Any] = [(b"claims", String())]
+    response: ClassVar[Any] = [(b"refused", Integer())]
+
+
+class Release(Command):
+    """
+    To the supervisor: what was claimed is over.
+    """
+
+    arguments: ClassVar[Any] = [(b"claims", String())]
+    response: ClassVar[Any] = []
+
+
+class Buy(Command):
+    """
+    To the supervisor: bytes of a bandwidth are needed.
+    """
+
+    arguments: ClassVar[Any] = [(b"claim", String()), (b"amount", Integer())]
+    response: ClassVar[Any] = [(b"amount", Integer())]
+
+
+class Spend(Command):
+    """
+    To the supervisor: bytes of quotas were used.  C{over} are those of which nothing
+    is left.
+    """
+
+    arguments: ClassVar[Any] = [(b"amounts", String())]
+    response: ClassVar[Any] = [(b"over", String())]
+
+
+class Done(Command):
+    """
+    To the supervisor: the worker has nothing more to tell.
+    """
+
+    arguments: ClassVar[Any] = []
+    response: ClassVar[Any] = []
+
+
 class Told:
     """
     Something that is told in parts.

@@ -22,16 +22,23 @@ from twisted.protocols.amp import AMP
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
+from twisted_socks5.limits.claims import Claim
 from twisted_socks5.observe.escape import escape
 from twisted_socks5.service.workers.channel import join
 from twisted_socks5.service.workers.forwarding import logForwarded
+from twisted_socks5.service.workers.ledger import WorkersAccount, decode, encode
 from twisted_socks5.service.workers.messages import (
+    Admit,
+    Buy,
+    Done,
     Drain,
     Events,
     Gather,
     Hurry,
     Ready,
+    Release,
     Reload,
+    Spend,
 )
 
 _log = Logger(namespace="twisted_socks5")
@@ -59,9 +66,10 @@ class WorkerProcess(ProcessProtocol):
 
     transport: Any
 
-    def __init__(self, reactor: Any, number: int) -> None:
+    def __init__(self, reactor: Any, number: int, account: WorkersAccount) -> None:
         self._reactor = reactor
-        self._channel = _Channel(self)
+        self._account = account
+        self._channel = _Channel(self, account)
         self._errors = _Errors(number)
         self.number = number
         self.ended: Deferred[None] = Deferred()
@@ -169,6 +177,7 @@ class WorkerProcess(ProcessProtocol):
         It has ended, and all that it had written was read.
         """
         self.isReady = False
+        self._account.close()
         self._errors.end()
         status: Any = reason.value
         if status.signal is not None:
@@ -193,9 +202,10 @@ class _Channel(AMP):
     What connects it with us.
     """
 
-    def __init__(self, worker: WorkerProcess) -> None:
+    def __init__(self, worker: WorkerProcess, account: WorkersAccount) -> None:
         AMP.__init__(self)
         self._worker = worker
+        self._account = account
 
     @Ready.responder
     def ready(self) -> dict[str, Any]:
@@ -219,6 +229,29 @@ class _Channel(AMP):
                 count=dropped,
                 number=number,
             )
+        return {}
+
+    @Admit.responder
+    def admit(self, claims: bytes) -> dict[str, Any]:
+        return {"refused": self._account.admit(decode(claims))}
+
+    @Release.responder
+    def release(self, claims: bytes) -> dict[str, Any]:
+        self._account.release(decode(claims))
+        return {}
+
+    @Buy.responder
+    def buy(self, claim: bytes, amount: int) -> dict[str, Any]:
+        (bought,) = decode(claim)
+        return {"amount": self._account.buy(bought, amount)}
+
+    @Spend.responder
+    def spend(self, amounts: bytes) -> dict[str, Any]:
+        spent = {Claim(*claim): count for claim, count in json.loads(amounts)}
+        return {"over": encode(list(self._account.spend(spent)))}
+
+    @Done.responder
+    def done(self) -> dict[str, Any]:
         return {}
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

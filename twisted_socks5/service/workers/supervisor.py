@@ -22,12 +22,16 @@ from twisted.internet.defer import (
 )
 from twisted.logger import Logger
 
+from twisted_socks5.limits import LocalLedger
 from twisted_socks5.service.listeners import Listener
 from twisted_socks5.service.logs import LoggedService, Logs
 from twisted_socks5.service.options import SOCKS5Options, fail
+from twisted_socks5.service.quotas import ledgerOf
+from twisted_socks5.service.reload import tellWhatIsWrong
 from twisted_socks5.service.server import makeServer
 from twisted_socks5.service.stopping import StopSignals
 from twisted_socks5.service.workers.keptalive import KeptAlive
+from twisted_socks5.service.workers.ledger import WorkersAccount
 from twisted_socks5.service.workers.listening import BindingReactor
 from twisted_socks5.service.workers.process import WorkerProcess
 
@@ -54,6 +58,7 @@ class Supervisor(MultiService):
         arguments: Sequence[str],
         grace: float,
         check: Callable[[], object],
+        ledger: LocalLedger,
     ) -> None:
         """
         @param count: How many workers there are to be.
@@ -62,6 +67,7 @@ class Supervisor(MultiService):
         @param grace: How long their sessions may take to finish, in seconds.
         @param check: Reads what workers read again at SIGHUP; raises C{ValueError}
             if something is wrong with it.
+        @param ledger: Where it is counted what all of them have together.
         """
         MultiService.__init__(self)
         self._reactor = reactor
@@ -69,6 +75,7 @@ class Supervisor(MultiService):
         self._arguments = list(arguments)
         self._grace = grace
         self._check = check
+        self._ledger = ledger
         self._folder = os.getcwd()
         self._signals = StopSignals(reactor, self.hurry)
         self._hangup: Any = signal.SIG_DFL
@@ -99,7 +106,8 @@ class Supervisor(MultiService):
 
     def _begin(self) -> Deferred[None]:
         self._started += 1
-        worker = WorkerProcess(self._reactor, self._started)
+        account = WorkersAccount(self._ledger)
+        worker = WorkerProcess(self._reactor, self._started, account)
         worker.serving.addCallback(lambda _: self._serves())
         self.workers.append(worker)
         ports = [listener.port for listener in self._listeners]
@@ -143,7 +151,7 @@ class Supervisor(MultiService):
         try:
             self._check()
         except ValueError as error:
-            _log.error("nothing was loaded: {problem}", problem=str(error))
+            tellWhatIsWrong(error)
             return
         for worker in self.workers:
             worker.reload()
@@ -229,7 +237,9 @@ def makeSupervisor(reactor: Any, options: SOCKS5Options) -> LoggedService:
     """
     try:
         logs = Logs(reactor, options)
-        server = makeServer(reactor, options, logs, BindingReactor(reactor))
+        settings = options.configuration.settings
+        ledger, keeper = ledgerOf(reactor, settings)
+        server = makeServer(reactor, options, logs, ledger, BindingReactor(reactor))
     except ValueError as error:
         fail(error)
     supervisor = Supervisor(
@@ -237,7 +247,10 @@ def makeSupervisor(reactor: Any, options: SOCKS5Options) -> LoggedService:
         options.configuration.workers,
         server.listeners,
         options.arguments,
-        options.configuration.settings.timeout.grace,
+        settings.timeout.grace,
         server.reload.prepare,
+        ledger,
     )
+    if keeper is not None:
+        keeper.setServiceParent(supervisor)
     return LoggedService(logs, supervisor)

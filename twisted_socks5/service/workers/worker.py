@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import IService
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger, globalLogBeginner
 from twisted.protocols.amp import AMP
@@ -25,8 +25,10 @@ from twisted_socks5.service.options import SOCKS5Options
 from twisted_socks5.service.server import SOCKS5Service, makeServer
 from twisted_socks5.service.workers.channel import join
 from twisted_socks5.service.workers.forwarding import Forwarder
+from twisted_socks5.service.workers.ledger import RemoteLedger
 from twisted_socks5.service.workers.listening import AdoptingReactor
 from twisted_socks5.service.workers.messages import (
+    Done,
     Drain,
     Events,
     Gather,
@@ -85,7 +87,7 @@ class Worker(AMP):
         AMP.connectionMade(self)
         self._forwarder.begin(self._send)
         self._service.startService()
-        self.callRemote(Ready)
+        self.callRemote(Ready).addErrback(lambda _: None)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -111,10 +113,10 @@ class Worker(AMP):
     async def _ending(self) -> None:
         await maybeDeferred(self._service.stopService)
         passedOn = self._forwarder.whenEmpty()
-        try:
-            await passedOn.addTimeout(_LAST, self._reactor)
-        except (TimeoutError, CancelledError):
-            pass
+        # What was told before is known there when this is answered.
+        passedOn.addCallback(lambda _: self.callRemote(Done))
+        passedOn.addTimeout(_LAST, self._reactor).addErrback(lambda _: None)
+        await passedOn
 
     # -- what the supervisor says -------------------------------------------------
 
@@ -164,10 +166,14 @@ def serve(start: Mapping[str, Any], reactor: Any) -> None:
     options.parseOptions(start["arguments"])
     inherited = [socket.socket(fileno=each) for each in start["listening"]]
     logs = Logs(reactor, options)
-    server = makeServer(reactor, options, logs, AdoptingReactor(reactor, inherited))
+    ledger = RemoteLedger()
+    adopting = AdoptingReactor(reactor, inherited)
+    server = makeServer(reactor, options, logs, ledger, adopting)
     service = LoggedService(logs, server)
     os.chdir(folder)
     server.factory.registry.startAt(number * SESSIONS + 1)
     channel = socket.socket(fileno=start["channel"])
-    join(reactor, channel, Worker(reactor, service, server, forwarder))
+    worker = Worker(reactor, service, server, forwarder)
+    ledger.begin(worker.callRemote)
+    join(reactor, channel, worker)
     reactor.run()
