@@ -51,6 +51,13 @@ class Said:
         """
         return self.where.startswith("--")
 
+    @property
+    def label(self) -> str:
+        """
+        What errors begin with.
+        """
+        return f"{self.where} {self.name}"
+
     def fail(self, problem: object, what: str = "") -> ValueError:
         """
         What to raise if something is wrong with it.
