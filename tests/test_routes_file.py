@@ -160,6 +160,8 @@ D = "[route.d]\nbind = '127.0.0.1'\n"
         ("[route.a]\ninterface = 'sixteen-letters-'", 4, "expected the name of a"),
         ("[route.a]\ninterface = '../lo'", 4, "expected the name of a network"),
         ("[route.a]\ninterface = ''", 4, "expected the name of a network"),
+        ('[route.""]\nproxy = "tcp:h:1"', 1, "route '': expected letters, digits"),
+        ('[route."a b"]\nproxy = "tcp:h:1"', 1, "route 'a b': expected letters"),
         ("[route.b]\nchain = []", 4, "the list is empty"),
         (A + "[route.b]\nchain = ['a', 'x']", 6, "x: no such route; expected one of"),
         (A + D + "[route.b]\nchain = ['a', 'd']", 8, "d: expected a route that has"),
@@ -204,14 +206,16 @@ def test_cannotBeMade(tmp_path: Path, text: str, words: str) -> None:
     assert words in line
 
 
-@pytest.mark.parametrize("endpoint", ["unix:/x", "tcp:h", "tcp:h:0", "tcp:h:1:2", "x"])
+@pytest.mark.parametrize(
+    "endpoint", ["unix:/x", "tcp:h", "tcp:h:0", "tcp:h:1:2", "tcp:a b:1", "x"]
+)
 def test_aChainThatCannotBe(tmp_path: Path, endpoint: str) -> None:
     path = tmp_path / "rules.toml"
     chain = f"[route.via]\nchain = ['a', 'b']\n{A}[route.b]\nproxy = '{endpoint}'\n"
     path.write_text(VIA + chain)
     assert refused("--port", "0", "--rules", str(path)).startswith(
         f"socks5: {path}:4: route via: proxy: {endpoint}: expected "
-        if endpoint in ("unix:/x", "tcp:h:1:2")
+        if endpoint in ("unix:/x", "tcp:h:1:2", "tcp:a b:1")
         else f"socks5: {path}:"
     )
 
@@ -467,11 +471,12 @@ class Tunnels:
         return name
 
     def end(self, name: str, count: int = 1) -> None:
-        before = self._server.descriptors()
+        text = "twisted_socks5.access#info] session="
+        before = self._server.output().count(text)
         for _ in range(count):
             for one in self.open[name].pop():
                 one.close()
-        self._server.waitUntil(lambda: self._server.descriptors() == before - 2 * count)
+        self._server.waitForLog(text, before + count)
 
 
 def test_theLeastUsed(

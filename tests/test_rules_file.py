@@ -32,6 +32,8 @@ from tests.test_docs import BLOCKS
 from tests.test_rules import (
     IPS,
     NAMES,
+    NOON,
+    asked,
     conditions,
     patterns,
     plainly,
@@ -586,6 +588,18 @@ def test_wrongFile(tmp_path: Path) -> None:
         f"socks5: {path}:3: to: the list is empty; expected something, or no such key"
     )
     assert "No such file" in refused("--rules", str(tmp_path / "none"))
+
+
+def test_untilRulesAreTakenAllIsDenied() -> None:
+    """
+    So that nothing goes out by the wrong way where one cannot be made.
+    """
+    loaded = parseRules(ALLOW)
+    policy = policyOf(loaded, NOON.timestamp, Guard())
+    assert not policy.decide(asked("9.9.9.9")).allowed
+    own: Any = DirectRoute(MemoryReactorClock(), Names())
+    takeRules(policy, loaded, own, RouteMaker(MemoryReactorClock(), own))
+    assert policy.decide(asked("9.9.9.9")).allowed
 
 
 @pytest.mark.usefixtures("denying")

@@ -423,6 +423,51 @@ def test_noOtherAddressToGoOutFrom() -> None:
         route.boundTo(None)
 
 
+@inReactor
+async def test_whatIsNoName(place: Place, two: Two) -> None:
+    """
+    What others may take for an address, or for another name, stays here.
+    """
+    await two.start()
+    asked = two.second.accessLog = Asked()
+    port = await place.serve(Peer)
+    for host in (
+        *("127.1", "2130706433", "0x7f.1", "0177.0.0.1.", "127.0.0.0x1", "0x", "a.1"),
+        *(r"loc\097lhost", "[::1]", "127.0.0.1%lo", "localhost:80", "localhost/"),
+    ):
+        with pytest.raises(errors.HostUnreachable):
+            await two.connect(port, host)
+        listening = SOCKS5ServerEndpoint(two.proxy, host, 0)
+        with pytest.raises(errors.HostUnreachable):
+            await listening.listen(factoryOf(Peer))
+    association = await SOCKS5DatagramEndpoint(reactor, two.proxy).listen(Keeping())
+    (session,) = two.first.registry
+    association.write(b"hello", ("127.1", port))
+    await place.until(lambda: session.traffic.drops["unreachable"] == 1)
+    await association.stopListening()
+    for host in ("localhost", "a_b.localhost", "1-2.localhost"):
+        with pytest.raises(errors.ReplyError):
+            await two.connect(1, host)
+    await two.end()
+    assert asked.targets == [
+        *("0.0.0.0:0", "localhost:1", "a_b.localhost:1", "1-2.localhost:1")
+    ]
+
+
+class Asked:
+    """
+    Takes down what a proxy was asked for.
+    """
+
+    def __init__(self) -> None:
+        self.targets: list[str] = []
+
+    def sessionStarted(self, session: Any) -> None: ...
+
+    def sessionEnded(self, session: Any) -> None:
+        self.targets.append(str(session.target))
+
+
 class Choosing(Guard):
     """
     Has names under test go by a way of its own, and the rest from an address.

@@ -149,6 +149,9 @@ def readRoutes(top: Table) -> dict[str, RouteSettings]:
     if not isinstance(contents, dict):
         top.fail("route", "expected tables with names, [route.NAME]")
     tables = {name: _tableOf(top, contents, name) for name in contents}
+    for name, table in tables.items():
+        if not re.fullmatch(r"[\w-]+", name, re.ASCII):
+            table.fail("", f"route {name!r}: expected letters, digits, - and _")
     routes = {name: _readRoute(table) for name, table in tables.items()}
     for name, table in tables.items():
         _checkNames(table, name, routes)

@@ -8,6 +8,7 @@ them up.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Collection
 from errno import EMSGSIZE
 from ipaddress import IPv4Address, ip_address
@@ -39,6 +40,7 @@ from twisted_socks5.errors import (
     CommandNotSupported,
     ConnectionNotAllowed,
     GeneralFailure,
+    NameNotFound,
     ReplyError,
     SOCKSError,
     TimedOut,
@@ -59,6 +61,9 @@ if TYPE_CHECKING:
     from twisted_socks5.interfaces import Check
 
 _Result = TypeVar("_Result")
+
+# Letters, digits, hyphens and underscores, and a last label that is no number.
+_HOST_NAME = re.compile(r"([a-z0-9_-]+\.)*(?!\d+$|0x[0-9a-f]*$)[a-z0-9_-]+")
 
 MAX_DESTINATIONS = 4096
 """
@@ -284,8 +289,9 @@ class ProxiedDatagrams:
         """
         if destination.ip is not None:
             await self._check(destination)
+        target = _target(destination)
         self._protocol.answers.sentTo(destination)
-        to = (str(destination.host), destination.port)
+        to = (str(target.host), target.port)
 
         def send(payload: bytes) -> None:
             try:
@@ -405,7 +411,17 @@ class ThroughProxy:
 
 
 def _target(address: Address) -> Target:
-    return Target(str(address.host), address.port)
+    """
+    What to ask the proxy for.  A name is left to it only if nobody could take it
+    for something else: C{127.1} is an address to many a resolver, and a backslash
+    begins the number of another letter.
+
+    @raise NameNotFound: It is no name that a host could have.
+    """
+    host = str(address.host)
+    if address.ip is None and not _HOST_NAME.fullmatch(host):
+        raise NameNotFound(f"{host}: no name that could be left to a proxy")
+    return Target(host, address.port)
 
 
 def routeFromArguments(

@@ -16,11 +16,12 @@ from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+from twisted_socks5.addresses import Address
 from twisted_socks5.client.endpoint import SOCKS5ClientEndpoint
 from twisted_socks5.client.proxy import TIMEOUT
 from twisted_socks5.client.strings import authenticatorsFromArguments
 from twisted_socks5.device import checkDevice
-from twisted_socks5.errors import CommandNotSupported
+from twisted_socks5.errors import CommandNotSupported, InvalidName
 from twisted_socks5.interfaces import IClientAuthenticator, IRoute
 from twisted_socks5.passwords.accountfile import warnOfReaders
 from twisted_socks5.policy.egress import FromAddress
@@ -279,6 +280,10 @@ def _hostAndPort(text: str) -> tuple[str, int]:
     host, port = keyword.get("host", ""), keyword.get("port", "")
     isPlain = kind == "tcp" and set(keyword) == {"host", "port"}
     if not (isPlain and len(positional) <= 2 and host and port.isascii()):
+        port = ""
+    try:
+        Address.fromName(host.encode("ascii"), 0)
+    except (InvalidName, UnicodeError):
         port = ""
     if not port.isdecimal() or not 1 <= int(port) <= 65535:
         raise ValueError(

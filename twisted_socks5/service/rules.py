@@ -19,8 +19,8 @@ def policyOf(
     loaded: RulesFile, seconds: Callable[[], float], guard: IConnectPolicy
 ) -> RulePolicy:
     """
-    A file's rules, with a guard in front.  Its routes are the server's own, until
-    the policy is told others.
+    What is to go by a file's rules, with a guard in front.  It denies everything until
+    it L{takes them<takeRules>}.
 
     @param seconds: The time, in seconds of the epoch.
     @raise ValueError: The policy in front is no guard.
@@ -30,9 +30,7 @@ def policyOf(
             "--rules: only the guard can stand in front of rules; leave --policy out, "
             "or name guard"
         )
-    return RulePolicy(
-        loaded.ruleset, seconds, guard, dict.fromkeys(loaded.routes), loaded.timezone
-    )
+    return RulePolicy(Ruleset(), seconds, guard, timezone=loaded.timezone)
 
 
 def takeRules(
