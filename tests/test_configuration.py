@@ -37,7 +37,7 @@ from twisted_socks5.service.options import SOCKS5Options
 from twisted_socks5.service.paths import absolute
 from twisted_socks5.service.sample import sample, written
 from twisted_socks5.service.settings import KEYS
-from twisted_socks5.settings import Settings
+from twisted_socks5.settings import Limits, Settings
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -177,6 +177,7 @@ def test_listeners(file: Callable[[str], str]) -> None:
         authenticator = "certificate"
         policy = "guard:local=elsewhere"
         open = false
+        limit = {{ sessions-per-user = 3, bandwidth = "1M" }}
         """
     )
     configuration = configured("--config", path)
@@ -188,6 +189,10 @@ def test_listeners(file: Callable[[str], str]) -> None:
     assert own.access.policy.text == "guard:local=elsewhere"
     assert own.access.rules is configuration.access.rules is not None
     assert (plain.access.isOpen, own.access.isOpen) == (True, False)
+    assert plain.limits is None
+    assert own.limits == Limits(
+        sessionsPerUser=3, bandwidth=1_000_000, bindsPerClient=0
+    )
 
 
 def test_textsFromElsewhere(
@@ -270,6 +275,12 @@ def test_strangeFolders() -> None:
         ("[udp]\nports = [1]", 2, "ports: expected a text, not [1]"),
         ("[udp]\nports = 0", 2, "ports: expected ports from 1 to 65535"),
         ("listener = 3", 1, "listener: expected tables, each with [[listener]]"),
+        ("[[listener]]\nendpoint = 1\nlimit = 5", 3, "limit: expected a table"),
+        (
+            "[[listener]]\nendpoint = 1\nlimit = { session = 5 }",
+            3,
+            "limit: unknown key 'session': did you mean sessions?",
+        ),
         ("\n[[listener]]\nopen = true", 2, "a listener without endpoint"),
         ("[[listener]]\nendpoint = 1\nauht = 'x'", 3, "unknown key 'auht': did you"),
         (
@@ -466,6 +477,12 @@ def test_rulesInside(
         client.sendall(GREET + connectTo(9, "192.0.2.1"))
         assert readAll(client) == b"\x05\x00" + failure(2)
     server.waitForLog("no rule matches")
+
+
+def test_amounts(file: Callable[[str], str]) -> None:
+    path = file('[limit]\nbandwidth = "1.5M"\nbytes-per-day = 1000\nsessions = 5\n')
+    limits = configured("--config", path).settings.limit
+    assert limits == Limits(bandwidth=1_500_000, bytesPerDay=1000, sessions=5)
 
 
 # -- the reference ---------------------------------------------------------------------

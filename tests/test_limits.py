@@ -11,6 +11,7 @@ it.  How long it took is not measured.
 from __future__ import annotations
 
 import select
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -106,7 +107,7 @@ def test_sessionsInAll(start: Callable[..., Server], listener: socket.socket) ->
     pairs = [tunnel(server, listener) for _ in range(3)]
     for _ in range(5):
         assert not served(server, "127.0.0.1")
-    assert server.output().count("over limit.sessions") == 5
+    server.waitForLog("over limit.sessions", 5)
     for client, destination in pairs:
         client.sendall(b"works")
         assert readExactly(destination, 5) == b"works"
@@ -133,8 +134,8 @@ def test_sessionsOfOneClient(start: Callable[..., Server]) -> None:
     assert not served(server, "127.0.0.7")
     with come("127.0.0.8"):
         assert not served(server, "127.0.0.7")
-    assert "client=127.0.0.7" in server.output()
-    assert server.output().count('reason="over limit.sessions-per-client"') == 3
+    server.waitForLog("client=127.0.0.7", 3)
+    server.waitForLog('reason="over limit.sessions-per-client"', 3)
     first.close()
     server.waitForDescriptors(1)
     with come("127.0.0.7"):
@@ -280,3 +281,56 @@ def test_newSessions(start: Callable[..., Server]) -> None:
     assert served(server, "127.0.0.8")
     server.waitForLog('reason="over limit.new-sessions-per-client"')
     server.waitUntil(lambda: served(server, "127.0.0.7"))
+
+
+def test_listenersLimits(
+    start: Callable[..., Server], listener: socket.socket, tmp_path: Path
+) -> None:
+    """
+    They are for those who come there, and change with the file; whoever is there
+    already stays counted.
+    """
+    path = tmp_path / "server.toml"
+
+    def write(limits: str) -> None:
+        path.write_text(
+            'port = 0\n[[listener]]\nendpoint = "tcp:0:interface=127.0.0.2"\n' + limits
+        )
+
+    def come() -> socket.socket | None:
+        client = socket.create_connection(own, 10)
+        try:
+            client.sendall(GREET)
+            if client.recv(2) == b"\x05\x00":
+                return client
+        except ConnectionError:
+            pass
+        client.close()
+        return None
+
+    write("limit = { sessions = 1 }\n")
+    server = start("--config", str(path), port=())
+    more: list[socket.socket] = []
+
+    def anotherCame() -> bool:
+        more.extend(filter(None, [come()]))
+        return len(more) == expected
+
+    own = server.address("tcp:0:interface=127.0.0.2")
+    first = come()
+    assert first is not None
+    assert come() is None
+    reason = "over limit.sessions of listener tcp:0:interface=127.0.0.2"
+    server.waitForLog(f'reason="{reason}"')
+    assert served(server, "127.0.0.1")
+    write("limit = { sessions = 2 }\n")
+    server.process.send_signal(signal.SIGHUP)
+    expected = 1
+    server.waitUntil(anotherCame)
+    assert come() is None
+    write("")
+    server.process.send_signal(signal.SIGHUP)
+    expected = 2
+    server.waitUntil(anotherCame)
+    for client in (first, *more):
+        client.close()

@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from twisted_socks5.service.settings import KEYS, describeKeys, parseSettings
-from twisted_socks5.settings import Ports, PublicAddress, Settings
+from twisted_socks5.settings import FileName, Ports, PublicAddress, Settings
 
 
 def test_defaults() -> None:
@@ -32,6 +32,13 @@ def test_everyKeyIsDescribed() -> None:
         ("timeout.bind=1.5", "timeout", "bind", 1.5),
         ("timeout.udp-idle=2", "timeout", "udpIdle", 2.0),
         ("limit.binds-per-client=0", "limit", "bindsPerClient", 0),
+        ("limit.bandwidth=500000", "limit", "bandwidth", 500_000),
+        ("limit.bandwidth=500K", "limit", "bandwidth", 500_000),
+        ("limit.bandwidth-per-user=1.5M", "limit", "bandwidthPerUser", 1_500_000),
+        ("limit.bytes-per-day=2G", "limit", "bytesPerDay", 2 * 10**9),
+        ("limit.bytes-per-month=1T", "limit", "bytesPerMonth", 10**12),
+        ("limit.client-prefix-ipv6=48", "limit", "clientPrefixIpv6", 48),
+        ("quota.file=a_b", "quota", "file", FileName("a_b")),
         ("bind.ports=40000-40100", "bind", "ports", Ports(40000, 40100)),
         ("udp.ports=40000", "udp", "ports", Ports(40000, 40000)),
         ("udp.replies=any", "udp", "replies", "any"),
@@ -72,6 +79,26 @@ def test_theLastOneCounts() -> None:
         "limit.binds-per-client=1_0",
         "limit.binds-per-client=٣",
         "timeout.bind=1_0",
+        *(
+            f"limit.bandwidth={text}"
+            for text in [
+                "",
+                "-1",
+                "1.5",
+                "1k",
+                "K",
+                "1 M",
+                "1.M",
+                "1e6",
+                "0.0001K",
+                "٣",
+            ]
+        ),
+        "limit.client-prefix-ipv4=0",
+        "limit.client-prefix-ipv4=33",
+        "limit.client-prefix-ipv6=129",
+        "quota.file=",
+        "quota.flush=0",
         *(
             f"bind.ports={text}"
             for text in ["", "0", "-", "5-", "-5", "9-8", "1-65536", "a", "1-2-3", "٣"]

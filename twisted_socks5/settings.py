@@ -388,13 +388,13 @@ class FileName:
     @classmethod
     def fromText(cls, text: str) -> FileName:
         """
-        The file of that name.
+        The file of that name; C{none} is none.
 
         @raise ValueError: It is none.
         """
         if not text or "\0" in text:
             raise ValueError("expected the name of a file")
-        return cls(text)
+        return cls("" if text == "none" else text)
 
     def __str__(self) -> str:
         return self.path or "none"

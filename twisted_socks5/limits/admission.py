@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -58,7 +59,7 @@ class Admission:
             reactor, self.ledger, LocalLedger(reactor.seconds)
         )
         self._outer: tuple[Allowance, ...] = ()
-        self._inner: list[Admission] = []
+        self._inner: WeakSet[Admission] = WeakSet()
         self._own = Allowance("", limits or Limits())
         self._takeUp()
 
@@ -72,7 +73,7 @@ class Admission:
         inner.limitsHit, inner._bandwidths = self.limitsHit, self._bandwidths
         inner.spending = self.spending
         inner._own = Allowance(scope, limits)
-        self._inner.append(inner)
+        self._inner.add(inner)
         self._takeUp()
         return inner
 

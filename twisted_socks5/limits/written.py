@@ -10,11 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from twisted_socks5.settings import Amount, Limits
+
+if TYPE_CHECKING:
+    from twisted_socks5.tomltable import Table
 
 _NONE = Limits(bindsPerClient=0)
 """
@@ -49,6 +52,23 @@ def limitsOf(content: Mapping[str, object]) -> Limits:
     if not values:
         raise ValueError("the table is empty; expected something, or no such key")
     return attrs.evolve(_NONE, **values)
+
+
+def limitsIn(table: Table) -> Limits | None:
+    """
+    The limits that a table has with the key C{limit}, if it has any.
+
+    @raise TOMLFileError: They are not as expected.
+    """
+    content = table.content.get("limit")
+    if content is None:
+        return None
+    if not isinstance(content, dict):
+        table.fail("limit", f"expected a table, not {content!r}")
+    try:
+        return limitsOf(content)
+    except ValueError as error:
+        table.fail("limit", error)
 
 
 def _read(field: attrs.Attribute[Any], value: object) -> int:

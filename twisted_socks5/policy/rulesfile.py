@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import attrs
 
 from twisted_socks5.addresses import UNIX_CLIENT, IPAddress, IPNetwork, unmapped
-from twisted_socks5.limits.written import limitsOf
+from twisted_socks5.limits.written import limitsIn
 from twisted_socks5.policy.conditions import (
     COMMANDS,
     METHODS,
@@ -33,7 +33,6 @@ from twisted_socks5.policy.egress import parseEgress
 from twisted_socks5.policy.networks import Networks
 from twisted_socks5.policy.routesfile import RouteSettings, readRoutes
 from twisted_socks5.policy.rules import Rule, Ruleset
-from twisted_socks5.settings import Limits
 from twisted_socks5.tomltable import Table, TOMLFile, TOMLFileError
 
 _Value = TypeVar("_Value")
@@ -161,20 +160,8 @@ def _readRule(table: Table, routes: dict[str, RouteSettings]) -> Rule:
         table.several("tag", _TEXTS, _word) or (),
         table.one("comment", "a text", _comment) or "",
         table.line,
-        _readLimits(table),
+        limitsIn(table),
     )
-
-
-def _readLimits(table: Table) -> Limits | None:
-    content = table.content.get("limit")
-    if content is None:
-        return None
-    if not isinstance(content, dict):
-        table.fail("limit", f"expected a table, not {content!r}")
-    try:
-        return limitsOf(content)
-    except ValueError as error:
-        table.fail("limit", error)
 
 
 def _readConditions(table: Table) -> Conditions:

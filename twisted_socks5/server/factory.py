@@ -159,17 +159,22 @@ class SOCKS5ServerFactory(ServerFactory):
         return counts
 
     def sibling(
-        self, authenticators: Iterable[IAuthenticator], policy: IConnectPolicy
+        self,
+        authenticators: Iterable[IAuthenticator],
+        policy: IConnectPolicy,
+        admission: Admission | None = None,
     ) -> SOCKS5ServerFactory:
         """
         A factory for another listener of the same server, which lets clients in by
         other methods, or has another policy.  All else is the same for both: the
         sessions and their limits, failed logins, commands, routes, the relay.
 
+        @param admission: With what further limits.
         @raise ValueError: As when a factory is made.
         """
         other = copy(self)
         other.numPorts = 0
+        other.admission = admission or self.admission
         other.authenticators = _inOrder(authenticators)
         other.judge = Judge(
             self.reactor, policy, self.ownListeners, self.timeouts.policy

@@ -113,6 +113,7 @@ class ServerChange:
         for listener, settings, factory, tls in change.listeners:
             listener.settings = settings
             listener.factory.become(factory)
+            listener.factory.admission = settings.admissionOf(self._factory.admission)
             if listener.tls is not None and tls is not None:
                 listener.tls.become(tls)
         for listener in left:

@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from twisted_socks5.limits.written import limitsIn
 from twisted_socks5.passwords.accountfile import warnOfReaders
 from twisted_socks5.policy.rulesfile import (
     RULES_KEYS,
@@ -34,7 +35,7 @@ The key for C{--route}: C{route} has the tables of those that rules name.
 LISTENER_TEXTS = ("endpoint", "interface", "policy", "rules")
 LISTENER_LISTS = ("auth", "authenticator")
 LISTENER_FLAGS = ("open",)
-_LISTENER_KEYS = (*LISTENER_TEXTS, *LISTENER_LISTS, *LISTENER_FLAGS)
+_LISTENER_KEYS = (*LISTENER_TEXTS, *LISTENER_LISTS, *LISTENER_FLAGS, "limit")
 
 
 @attrs.frozen
@@ -113,7 +114,8 @@ class _Reader:
             table.checkKeys()
             if "endpoint" not in content:
                 table.fail("", "a listener without endpoint; expected one")
-            listeners.append(self.read(table, kinds))
+            sayings = self.read(table, kinds)
+            listeners.append(attrs.evolve(sayings, limits=limitsIn(table)))
         return listeners
 
     def read(self, table: Table, kinds: OptionKinds) -> Sayings:

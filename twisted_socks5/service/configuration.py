@@ -11,9 +11,10 @@ from collections.abc import Mapping
 
 import attrs
 
+from twisted_socks5.limits import Admission
 from twisted_socks5.policy.rulesfile import RulesFile
 from twisted_socks5.service.paths import absolute
-from twisted_socks5.settings import Settings
+from twisted_socks5.settings import Limits, Settings
 
 
 @attrs.frozen
@@ -93,10 +94,22 @@ class ListenerSettings:
 
     @ivar endpoint: The endpoint to listen at.
     @ivar access: Who is let in here, and what they may.
+    @ivar limits: Of those who come here together, if there are any.
     """
 
     endpoint: Said
     access: Access
+    limits: Limits | None = None
+
+    def admissionOf(self, server: Admission) -> Admission:
+        """
+        What counts those who come here.
+
+        @param server: What counts all.
+        """
+        if self.limits is None:
+            return server
+        return server.within(f"listener {self.endpoint.text}", self.limits)
 
 
 @attrs.frozen

@@ -174,7 +174,9 @@ class _Preparation:
             self._plugins,
             factory,
             tuple(
-                factory.sibling(*made[listener.access])
+                factory.sibling(
+                    *made[listener.access], listener.admissionOf(factory.admission)
+                )
                 for listener in configuration.listeners
             ),
             tuple(dict.fromkeys(one for one in self._made if IService.providedBy(one))),

@@ -49,6 +49,7 @@ _TABLES = """\
 #authenticator = ["certificate"]
 #policy = "guard"
 #open = false
+#limit = { sessions = 1000, bandwidth-per-user = "2M" }
 """
 
 

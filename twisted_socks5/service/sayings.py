@@ -20,7 +20,7 @@ from twisted_socks5.service.configuration import (
     Said,
 )
 from twisted_socks5.service.endpoints import describe
-from twisted_socks5.settings import Settings
+from twisted_socks5.settings import Limits, Settings
 
 _CHOICES = {"access-log": ("text", "json", "off"), "relay": ("auto", "portable")}
 
@@ -46,12 +46,14 @@ class Sayings:
     What was said, by the names of options, of the server or of one listener.
 
     @ivar rules: The rules, wherever they are written.
+    @ivar limits: Those of a listener, if there are any.
     """
 
     texts: dict[str, Said] = attrs.field(factory=dict)
     lists: dict[str, tuple[Said, ...]] = attrs.field(factory=dict)
     flags: dict[str, bool] = attrs.field(factory=dict)
     rules: RulesFile | None = None
+    limits: Limits | None = None
 
     def over(self, other: Sayings) -> Sayings:
         """
@@ -120,7 +122,7 @@ def _listenerOf(own: Sayings, server: Sayings) -> ListenerSettings:
     if own.lists:  # who is let in here is said as a whole
         sayings = attrs.evolve(sayings, lists=own.lists)
     endpoint = describe(own.texts["endpoint"], sayings.texts["interface"].text)
-    return ListenerSettings(endpoint, sayings.access)
+    return ListenerSettings(endpoint, sayings.access, own.limits)
 
 
 def _countWorkers(said: Said) -> int:
