@@ -75,6 +75,7 @@ class WorkerProcess(ProcessProtocol):
         self.ended: Deferred[None] = Deferred()
         self.serving: Deferred[None] = Deferred()
         self.isReady = False
+        self._isKilled = False
 
     def start(
         self, arguments: Sequence[str], ports: Sequence[Any], folder: str
@@ -136,6 +137,7 @@ class WorkerProcess(ProcessProtocol):
         """
         End it, whatever it does.
         """
+        self._isKilled = True
         try:
             self.transport.signalProcess("KILL")
         except ProcessExitedAlready:
@@ -180,7 +182,9 @@ class WorkerProcess(ProcessProtocol):
         self._account.close()
         self._errors.end()
         status: Any = reason.value
-        if status.signal is not None:
+        if self._isKilled:
+            _log.info("worker {number} was not waited for", number=self.number)
+        elif status.signal is not None:
             _log.error(
                 "worker {number} was ended by signal {signal}",
                 number=self.number,
