@@ -1,0 +1,262 @@
+# Copyright (c) twisted_socks5 contributors.
+# See LICENSE for details.
+
+"""
+What the supervisor does for its workers, without processes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, Logger, LogPublisher
+
+from twisted_socks5.limits import LocalLedger
+from twisted_socks5.limits.claims import Claim
+from twisted_socks5.service.workers.forwarding import Forwarder, logForwarded
+from twisted_socks5.service.workers.keptalive import LONG, MOST, KeptAlive
+from twisted_socks5.service.workers.ledger import (
+    RemoteLedger,
+    WorkersAccount,
+    decode,
+    encode,
+)
+from twisted_socks5.service.workers.messages import PART, Admit, Spend, Told
+
+# -- beginning again -------------------------------------------------------------------
+
+
+class Begun:
+    """
+    Something that is kept alive.
+    """
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.times: list[float] = []
+        self.kept = KeptAlive(self.clock, self.begin)
+        self.ended: Deferred[None] = Deferred()
+
+    def begin(self) -> Deferred[None]:
+        self.times.append(self.clock.seconds())
+        self.ended = Deferred()
+        return self.ended
+
+    def endAfter(self, seconds: float) -> float:
+        """
+        @return: How long it took until it was begun again.
+        """
+        self.clock.advance(seconds)
+        count, end = len(self.times), self.clock.seconds()
+        self.ended.callback(None)
+        assert len(self.times) == count
+        (call,) = self.clock.getDelayedCalls()
+        self.clock.advance(call.getTime() - end)
+        assert len(self.times) == count + 1
+        return round(self.times[-1] - end, 3)
+
+
+def test_laterAndLater() -> None:
+    """
+    What ends soon is begun again later each time, up to a bound.
+    """
+    begun = Begun()
+    begun.kept.start()
+    delays = [begun.endAfter(0) for _ in range(12)]
+    assert delays[:5] == [0.1, 0.2, 0.4, 0.8, 1.6]
+    assert delays[-1] == MOST == max(delays)
+
+
+def test_whatHasLasted() -> None:
+    """
+    It is begun again at once, as the first time.
+    """
+    begun = Begun()
+    begun.kept.start()
+    assert [begun.endAfter(0) for _ in range(3)] == [0.1, 0.2, 0.4]
+    assert begun.endAfter(LONG) == 0.1
+    assert begun.endAfter(LONG - 1) == 0.2
+
+
+def test_stopped() -> None:
+    """
+    It is not begun any more, neither while it is there nor while it is waited for.
+    """
+    begun = Begun()
+    begun.kept.start()
+    begun.kept.stop()
+    begun.ended.callback(None)
+    assert not begun.clock.getDelayedCalls()
+    begun = Begun()
+    begun.kept.start()
+    begun.ended.callback(None)
+    begun.kept.stop()
+    assert not begun.clock.getDelayedCalls()
+
+
+# -- logs ------------------------------------------------------------------------------
+
+
+class Taken:
+    """
+    Takes what is passed on, when it is told to.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.dropped = 0
+        self.waiting: Deferred[None] | None = None
+        self.publisher = LogPublisher(cast(ILogObserver, self.events.append))
+
+    def __call__(self, lines: bytes, dropped: int) -> Deferred[None]:
+        assert self.waiting is None
+        assert len(lines) < 65536
+        logForwarded(self.publisher, 7, lines)
+        self.dropped += dropped
+        self.waiting = Deferred()
+        return self.waiting
+
+    def go(self) -> None:
+        while self.waiting is not None:
+            waiting, self.waiting = self.waiting, None
+            waiting.callback(None)
+
+
+def test_passedOn() -> None:
+    """
+    All events, in order, with the worker's number, as many at once as there is room
+    for in a message.
+    """
+    forwarder, taken = Forwarder(7), Taken()
+    log = Logger(namespace="tests", observer=forwarder)
+    log.info("first {what}", what="thing")
+    forwarder.begin(taken)
+    for number in range(5000):
+        log.info("{number}", number=number)
+    empty = forwarder.whenEmpty()
+    assert not empty.called
+    taken.go()
+    assert empty.called
+    first, *others = taken.events
+    assert first["log_format"] == "first {what}"
+    assert (first["what"], first["worker"]) == ("thing", 7)
+    assert first["log_system"] == "tests#info worker 7"
+    assert [event["number"] for event in others] == list(range(5000))
+    assert taken.dropped == 0
+
+
+def test_noRoom() -> None:
+    """
+    Where nobody takes them, events are dropped, and counted; one that is too long
+    alone, too.
+    """
+    forwarder, taken = Forwarder(7), Taken()
+    log = Logger(namespace="tests", observer=forwarder)
+    for number in range(10100):
+        log.info("{number}", number=number)
+    forwarder.begin(taken)
+    taken.go()
+    assert len(taken.events) == 10000
+    assert taken.dropped == 100
+    log.info("{text}", text="x" * PART)
+    log.info("short")
+    taken.go()
+    assert taken.events[-1]["log_format"] == "short"
+    assert taken.dropped == 101
+
+
+# -- limits ----------------------------------------------------------------------------
+
+
+def claim(who: str = "user a", limit: int = 2, key: str = "sessions-per-user") -> Claim:
+    return Claim("", key, who, limit)
+
+
+def test_accounts() -> None:
+    """
+    What one worker has, another cannot have; what it had is free when it ends.
+    """
+    ledger = LocalLedger(Clock().seconds)
+    first, second = WorkersAccount(ledger), WorkersAccount(ledger)
+    both = [claim("all", 10), claim()]
+    assert first.admit(both) == -1
+    assert first.admit(both) == -1
+    assert second.admit(both) == 1
+    first.release(both)
+    assert second.admit(both) == -1
+    assert second.admit(both) == 1
+    first.close()
+    assert second.admit(both) == -1
+    assert second.admit(both) == 1
+    second.close()
+    assert first.admit([claim("all", 1)]) == -1
+
+
+def test_claimsAreSent() -> None:
+    claims = [claim("user \N{SNOWMAN}"), claim(key="new-sessions")]
+    assert decode(encode(claims)) == claims
+
+
+def test_asked() -> None:
+    """
+    The supervisor is asked, and what it answers is what counts.
+    """
+    remote = RemoteLedger()
+    asked: list[tuple[Any, dict[str, Any], Deferred[dict[str, Any]]]] = []
+
+    def ask(command: Any, **arguments: Any) -> Deferred[dict[str, Any]]:
+        asked.append((command, arguments, Deferred()))
+        return asked[-1][2]
+
+    remote.begin(ask)
+    claims = [claim("user a"), claim("user b")]
+    answers: list[Claim | None] = []
+    for refused in (1, -1):
+        remote.admit(claims).addCallback(answers.append)
+        assert asked[-1][:2] == (Admit, {"claims": encode(claims)})
+        asked[-1][2].callback({"refused": refused})
+    assert answers == [claims[1], None]
+
+
+def test_manyQuotas() -> None:
+    """
+    Those of many users go in several messages.
+    """
+    remote = RemoteLedger()
+    spent: dict[Claim, int] = {}
+
+    def ask(command: Any, amounts: bytes) -> Deferred[dict[str, Any]]:
+        assert command is Spend
+        assert len(amounts) <= PART
+        some = {Claim(*each): count for each, count in json.loads(amounts)}
+        spent.update(some)
+        answered: Deferred[dict[str, Any]] = Deferred()
+        answered.callback({"over": encode(list(some)[:1])})
+        return answered
+
+    remote.begin(ask)
+    amounts = {
+        claim(f"user {number} " + "x" * 200, key="bytes-a-day"): number
+        for number in range(1000)
+    }
+    over: list[Any] = []
+    remote.spend(amounts).addCallback(over.extend)
+    assert spent == amounts
+    assert over[0] == next(iter(amounts))
+    assert 1 < len(over) < 20
+
+
+# -- what is gathered ------------------------------------------------------------------
+
+
+def test_toldInParts() -> None:
+    value = {"text": "\N{SNOWMAN}" * 50000, "number": 1}
+    told = Told(value)
+    first = told.part(0)
+    assert first["parts"] > 1
+    text = b"".join(told.part(part)["text"] for part in range(first["parts"]))
+    assert json.loads(text) == value
+    assert told.part(first["parts"])["text"] == b""
