@@ -226,11 +226,11 @@ async def test_manyUsers(place: Place) -> None:
 def test_lag() -> None:
     clock, lag = Clock(), Histogram()
     measuring = ReactorLag(clock, lag)
-    measuring.start()
+    measuring.startService()
     clock.advance(EVERY)
     clock.advance(EVERY + 0.2)
     clock.advance(EVERY)
-    measuring.stop()
+    measuring.stopService()
     assert not clock.getDelayedCalls()
     counts = dict(zip([*SECONDS, 0], lag.snapshot()["counts"], strict=True))
     assert {bound: count for bound, count in counts.items() if count} == {
@@ -433,6 +433,38 @@ def test_limits(start: Start) -> None:
             except ConnectionResetError:
                 pass
         assert samples(server)['socks5_limits_hit_total{limit="sessions"}'] == 1
+
+
+def test_workers(start: Start, listener: socket.socket) -> None:
+    """
+    Their numbers are summed up, and what one has counted stays when it has ended.
+    """
+    server = start("--workers", "2", "--metrics", "0")
+    server.waitForLog(" serves, as process", 2)
+    assert asked(server, "/readyz") == (200, "ready\n")
+    name = 'socks5_bytes_total{direction="up"}'
+    pairs = [tunnel(server, listener) for _ in range(20)]
+    for client, destination in pairs:
+        client.sendall(b"data")
+        assert readExactly(destination, 4) == b"data"
+    now = samples(server)
+    assert now["socks5_workers"] == 2
+    assert now['socks5_sessions{state="relaying"}'] == 20
+    assert now[name] == 80
+    with server.connect() as client:  # no way there through any worker
+        client.sendall(GREET + connectTo(portOf(server)))
+        assert readAll(client) == b"\x05\x00" + failure(2)
+    pid = int(server.output().partition(" serves, as process ")[2].split()[0])
+    os.kill(pid, signal.SIGKILL)
+    server.waitForLog(" serves, as process", 3)
+    server.defects = 1
+    now = samples(server)
+    assert now["socks5_workers"] == 2
+    assert now['socks5_sessions{state="relaying"}'] < 20
+    assert now[name] == 80
+    for pair in pairs:
+        for one in pair:
+            one.close()
 
 
 # -- starts that are refused ---------------------------------------------------------

@@ -7,13 +7,15 @@ What C{--metrics} asks for.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import Any
 
 from twisted.application.service import IService
 
-from twisted_socks5.addresses import addressOf
-from twisted_socks5.server.factory import SOCKS5ServerFactory
+from twisted_socks5.addresses import Address
+from twisted_socks5.observe.counts import Counts, Snapshot
+from twisted_socks5.observe.lag import ReactorLag
 from twisted_socks5.service.configuration import Configuration, Said
 from twisted_socks5.service.endpoints import checkEndpoint, describe, listenAt
 
@@ -43,13 +45,34 @@ def _status(said: Said) -> ModuleType:
     return status
 
 
-def serveStatus(
-    reactor: Any, configuration: Configuration, factory: SOCKS5ServerFactory
+def countAsAsked(
+    reactor: Any, configuration: Configuration, counts: Counts
 ) -> list[IService]:
     """
-    Listen where metrics are asked for, if they are.  Clients of the proxy do not get
-    there by it.
+    Count what is counted only if metrics are asked for.
 
+    @return: What is to be started with the server.
+    """
+    if "metrics" not in configuration.texts:
+        return []
+    if configuration.settings.count.perUser == "yes":
+        counts.countUsers()
+    return [ReactorLag(reactor, counts.lag)]
+
+
+def serveStatus(
+    reactor: Any,
+    configuration: Configuration,
+    listens: Callable[[Address], object],
+    snapshot: Callable[[], Snapshot | Awaitable[Snapshot]],
+    isReady: Callable[[], bool],
+) -> list[IService]:
+    """
+    Listen where metrics are asked for, if they are.
+
+    @param listens: Is told where, so that clients of the proxy do not get there.
+    @param snapshot: All numbers, at once or later.
+    @param isReady: Whether clients can come.
     @return: What is to be started with the server.
     @raise ValueError: It cannot be done.
     """
@@ -57,11 +80,8 @@ def serveStatus(
     if said is None:
         return []
     status = _status(said)
-    if configuration.settings.count.perUser == "yes":
-        factory.counts.countUsers()
-    pages = status.StatusPages(
-        factory.counts.snapshot, lambda: factory.accepting.isOpen
-    )
-    port, _ = listenAt(reactor, describe(said, _INTERFACE), status.statusFactory(pages))
-    factory.ownListeners.add(addressOf(port.getHost()))
-    return [status.StatusService(reactor, port, factory.counts.lag)]
+    factory = status.statusFactory(status.StatusPages(snapshot, isReady))
+    port, _ = listenAt(reactor, describe(said, _INTERFACE), factory)
+    service = status.StatusService(port)
+    listens(service.address)
+    return [service]

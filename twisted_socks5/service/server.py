@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.application.service import IService, MultiService
+from twisted.application.service import MultiService
 from twisted.internet.defer import (
     CancelledError,
     Deferred,
@@ -28,7 +28,7 @@ from twisted_socks5.server.session import State
 from twisted_socks5.service.change import ServerChange
 from twisted_socks5.service.listeners import Listener, listen
 from twisted_socks5.service.logs import LoggedService, Logs
-from twisted_socks5.service.metrics import serveStatus
+from twisted_socks5.service.metrics import countAsAsked, serveStatus
 from twisted_socks5.service.options import SOCKS5Options, fail
 from twisted_socks5.service.prepared import prepare
 from twisted_socks5.service.quotas import ledgerOf
@@ -197,19 +197,26 @@ def makeServer(
         admission=Admission(reactor, settings.limit, ledger),
     )
     listeners = listen(listening or reactor, prepared)
-    prepared.factory.counts.read("linesDropped", logs.dropped)
-    status: list[IService] = []
+    factory = prepared.factory
+    metrics = countAsAsked(reactor, options.configuration, factory.counts)
     try:
         if listening is None:  # else it is told of all workers together
-            status += serveStatus(reactor, options.configuration, prepared.factory)
+            metrics += serveStatus(
+                reactor,
+                options.configuration,
+                factory.ownListeners.add,
+                factory.counts.snapshot,
+                lambda: factory.accepting.isOpen,
+            )
     except ValueError:
         for listener in listeners:
             listener.port.stopListening()
         raise
+    factory.counts.read("linesDropped", logs.dropped)
     prepared.plugins.warn()
     reload = Reload(reactor, options.configure)
     server = SOCKS5Service(prepared.factory, listeners, reload, listening is not None)
-    for one in (*prepared.services, *status):
+    for one in (*prepared.services, *metrics):
         one.setServiceParent(server)
     change = ServerChange(reactor, prepared, listeners, server, listening)
     reload.add(change.prepare)

@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
@@ -21,8 +21,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from twisted_socks5.addresses import addressOf
-from twisted_socks5.observe.counts import Histogram, Snapshot
-from twisted_socks5.observe.lag import ReactorLag
+from twisted_socks5.observe.counts import Snapshot
 from twisted_socks5.observe.metrics import CONTENT_TYPE, Metrics
 
 _log = Logger(namespace="twisted_socks5")
@@ -174,27 +173,24 @@ def statusFactory(pages: StatusPages) -> ServerFactory:
 class StatusService(Service):
     """
     Pages that are listened for already.
+
+    @ivar address: Where they are.
     """
 
-    def __init__(
-        self, reactor: IReactorTime, port: IListeningPort, lag: Histogram
-    ) -> None:
+    def __init__(self, port: IListeningPort) -> None:
         self._port = port
-        self._lag = ReactorLag(reactor, lag)
+        self.address = addressOf(port.getHost())
 
     def startService(self) -> None:
         """
         Say where the pages are.
         """
         Service.startService(self)
-        self._lag.start()
-        address = addressOf(self._port.getHost())
-        _log.info("metrics at {address}", address=str(address))
+        _log.info("metrics at {address}", address=str(self.address))
 
     def stopService(self) -> Deferred[Any]:
         """
         Serve them no more.
         """
         Service.stopService(self)
-        self._lag.stop()
         return maybeDeferred(self._port.stopListening)

@@ -33,6 +33,8 @@ How many events wait at most for the supervisor to take them.
 class Forwarder:
     """
     Passes the events of a worker on, as long as there is room for them.
+
+    @ivar dropped: How many there was no room for so far.
     """
 
     def __init__(self, number: int) -> None:
@@ -42,7 +44,7 @@ class Forwarder:
         self._number = number
         self._send: Callable[[bytes, int], Deferred[Any]] | None = None
         self._lines: deque[bytes] = deque()
-        self._dropped = 0
+        self.dropped = self._toldDropped = 0
         self._sending: Deferred[Any] | None = None
         self._emptied: list[Deferred[None]] = []
 
@@ -51,14 +53,14 @@ class Forwarder:
         Take an event.
         """
         if len(self._lines) >= _ROOM:
-            self._dropped += 1
+            self.dropped += 1
             return
         try:
             line = eventAsJSON(event).encode()
         except Exception:  # it cannot be told to others
             line = b""
         if not 0 < len(line) < PART:
-            self._dropped += 1
+            self.dropped += 1
             return
         self._lines.append(line)
         self._next()
@@ -90,7 +92,7 @@ class Forwarder:
             for each in waiting:
                 each.callback(None)
             return
-        dropped, self._dropped = self._dropped, 0
+        dropped, self._toldDropped = self.dropped - self._toldDropped, self.dropped
         self._sending = self._send(b"\n".join(self._batch()), dropped)
         self._sending.addCallbacks(self._sent, self._lost)
 

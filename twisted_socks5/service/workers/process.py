@@ -22,6 +22,7 @@ from twisted.protocols.amp import AMP
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
+from twisted_socks5.addresses import Address
 from twisted_socks5.limits.claims import Claim
 from twisted_socks5.observe.escape import escape
 from twisted_socks5.service.workers.channel import join
@@ -78,7 +79,11 @@ class WorkerProcess(ProcessProtocol):
         self._isKilled = False
 
     def start(
-        self, arguments: Sequence[str], ports: Sequence[Any], folder: str
+        self,
+        arguments: Sequence[str],
+        ports: Sequence[Any],
+        folder: str,
+        addresses: Sequence[Address],
     ) -> None:
         """
         Start it.
@@ -86,6 +91,7 @@ class WorkerProcess(ProcessProtocol):
         @param arguments: The command line.
         @param ports: What it accepts from; they have descriptors.
         @param folder: What relative paths are from.
+        @param addresses: Where we listen ourselves.
         """
         ours, theirs = socket.socketpair()
         with theirs, open(os.devnull) as nothing:
@@ -108,6 +114,7 @@ class WorkerProcess(ProcessProtocol):
             "number": self.number,
             "reactor": type(self._reactor).__module__,
             "channel": channel,
+            "own": [(str(one.ip), one.port) for one in addresses if one.ip is not None],
             "listening": [channel + each for each in range(1, 1 + len(ports))],
         }
         self.transport.writeToChild(0, json.dumps(start).encode())

@@ -22,14 +22,17 @@ from twisted.internet.defer import (
 )
 from twisted.logger import Logger
 
+from twisted_socks5.addresses import Address
 from twisted_socks5.limits import LocalLedger
 from twisted_socks5.service.listeners import Listener
 from twisted_socks5.service.logs import LoggedService, Logs
+from twisted_socks5.service.metrics import serveStatus
 from twisted_socks5.service.options import SOCKS5Options, fail
 from twisted_socks5.service.quotas import ledgerOf
 from twisted_socks5.service.reload import tellWhatIsWrong
 from twisted_socks5.service.server import makeServer
 from twisted_socks5.service.stopping import StopSignals
+from twisted_socks5.service.workers.counting import Gathered
 from twisted_socks5.service.workers.keptalive import KeptAlive
 from twisted_socks5.service.workers.ledger import WorkersAccount
 from twisted_socks5.service.workers.listening import BindingReactor
@@ -47,6 +50,8 @@ class Supervisor(MultiService):
     """
     Has workers serve, and new ones when they end.
 
+    @ivar addresses: Where it listens itself; clients of workers do not get there.
+    @ivar services: What begins with the workers, and stops when they have ended.
     @ivar workers: Those that live.
     """
 
@@ -86,6 +91,16 @@ class Supervisor(MultiService):
         self._notServing: list[Deferred[None]] = []
         self._waiting: list[Deferred[None]] = []
         self.workers: list[WorkerProcess] = []
+        self.addresses: list[Address] = []
+
+    @property
+    def isReady(self) -> bool:
+        """
+        Whether clients can come.
+        """
+        return not self._signals.isStopping and any(
+            worker.isReady for worker in self.workers
+        )
 
     def startService(self) -> None:
         """
@@ -111,7 +126,7 @@ class Supervisor(MultiService):
         worker.serving.addCallback(lambda _: self._serves())
         self.workers.append(worker)
         ports = [listener.port for listener in self._listeners]
-        worker.start(self._arguments, ports, self._folder)
+        worker.start(self._arguments, ports, self._folder, self.addresses)
         return worker.ended.addBoth(lambda _: self._ended(worker))
 
     def _serves(self) -> None:
@@ -253,4 +268,21 @@ def makeSupervisor(reactor: Any, options: SOCKS5Options) -> LoggedService:
     )
     if keeper is not None:
         keeper.setServiceParent(supervisor)
+    counts = Gathered(
+        supervisor.gather,
+        lambda: {worker.number for worker in supervisor.workers},
+        lambda: {"linesDropped": logs.dropped()},
+    )
+    try:
+        status = serveStatus(
+            reactor,
+            options.configuration,
+            supervisor.addresses.append,
+            counts.snapshot,
+            lambda: supervisor.isReady,
+        )
+    except ValueError as error:
+        fail(error)
+    for one in status:
+        one.setServiceParent(supervisor)
     return LoggedService(logs, supervisor)

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Any
 
 from twisted.application.service import IService
@@ -20,10 +21,12 @@ from twisted.logger import Logger, globalLogBeginner
 from twisted.protocols.amp import AMP
 from twisted.python.failure import Failure
 
+from twisted_socks5.addresses import Address
 from twisted_socks5.service.logs import LoggedService, Logs
 from twisted_socks5.service.options import SOCKS5Options
 from twisted_socks5.service.server import SOCKS5Service, makeServer
 from twisted_socks5.service.workers.channel import join
+from twisted_socks5.service.workers.counting import COUNTS
 from twisted_socks5.service.workers.forwarding import Forwarder
 from twisted_socks5.service.workers.ledger import RemoteLedger
 from twisted_socks5.service.workers.listening import AdoptingReactor
@@ -171,9 +174,13 @@ def serve(start: Mapping[str, Any], reactor: Any) -> None:
     server = makeServer(reactor, options, logs, ledger, adopting)
     service = LoggedService(logs, server)
     os.chdir(folder)
-    server.factory.registry.startAt(number * SESSIONS + 1)
-    channel = socket.socket(fileno=start["channel"])
+    factory = server.factory
+    factory.registry.startAt(number * SESSIONS + 1)
+    for host, port in start["own"]:
+        factory.ownListeners.add(Address(ip_address(host), port))
+    factory.counts.read("linesDropped", lambda: logs.dropped() + forwarder.dropped)
     worker = Worker(reactor, service, server, forwarder)
+    worker.subjects[COUNTS] = factory.counts.snapshot
     ledger.begin(worker.callRemote)
-    join(reactor, channel, worker)
+    join(reactor, socket.socket(fileno=start["channel"]), worker)
     reactor.run()
