@@ -386,6 +386,15 @@ def test_accountsThatAreNotThere(
     assertRefused(command, str(users), tmp_path)
 
 
+def test_noAccounts(start: Start, accounts: tuple[str, Path]) -> None:
+    """
+    An empty file lets nobody in.
+    """
+    kind, users = accounts
+    users.write_bytes(b"")
+    assertNobodyGetsIn(start("--auth", f"{kind}:{users}"), "wrong username or password")
+
+
 def test_accountsThatGoAway(start: Start, accounts: tuple[str, Path]) -> None:
     kind, users = accounts
     server = start("--auth", f"{kind}:{users}")
