@@ -387,7 +387,7 @@ def _otherInterface() -> str:
 @pytest.mark.usefixtures("canBeKept")
 def test_byAnotherInterface(started: Start, listener: socket.socket) -> None:
     """
-    Nothing of this host is reached by it: not by TCP, not by UDP.
+    Nothing of this host is reached by it, or reaches it: not by TCP, not by UDP.
     """
     other = _otherInterface()
     port = listener.getsockname()[1]
@@ -397,6 +397,13 @@ def test_byAnotherInterface(started: Start, listener: socket.socket) -> None:
     with server.connect() as client:
         client.sendall(GREET + connectTo(port))
         assert readAll(client)[3] != 0
+    with server.connect() as client:
+        client.sendall(GREET + request(2, "0.0.0.0"))
+        assert readExactly(client, 2) == b"\x05\x00"
+        reply, bound = readReply(client)
+        assert reply == 0
+        with pytest.raises(OSError):
+            socket.create_connection(bound, 1).close()
     with datagramSocket() as target, Association(server) as association:
         association.send(b"no", target.getsockname())
         target.settimeout(0.3)

@@ -43,7 +43,6 @@ from twisted_socks5.errors import (
     NameNotFound,
     ReplyError,
     SOCKSError,
-    TimedOut,
 )
 from twisted_socks5.interfaces import (
     IClientAuthenticator,
@@ -87,10 +86,6 @@ async def _asked(asking: Awaitable[_Result]) -> _Result:
     """
     try:
         return await asking
-    except TimedOut as error:
-        if error.proxy:
-            raise
-        raise GeneralFailure("no way to the proxy in time") from error
     except (ReplyError, CancelledError):
         raise
     except SOCKSError as error:
