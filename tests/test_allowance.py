@@ -7,7 +7,7 @@ Who is counted for what, and refused when it is too much.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -246,6 +246,9 @@ class Elsewhere:
 
     def buy(self, claim: Claim, amount: int) -> int:
         return amount
+
+    def spend(self, amounts: Mapping[Claim, int]) -> Collection[Claim]:
+        return ()
 
 
 @implementer(ICommand)

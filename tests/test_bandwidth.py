@@ -11,7 +11,7 @@ import hashlib
 import re
 import select
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -228,6 +228,9 @@ class Elsewhere:
         raise AssertionError
 
     def release(self, claims: Sequence[Claim]) -> None:
+        raise AssertionError
+
+    def spend(self, amounts: Mapping[Claim, int]) -> Collection[Claim]:
         raise AssertionError
 
     def buy(self, claim: Claim, amount: int) -> Deferred[int]:
