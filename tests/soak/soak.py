@@ -52,7 +52,7 @@ UNEVEN = 1.6
 How much more than its share of the sessions a worker may have come to.
 """
 
-_new = multiprocessing.get_context("fork")
+_fork = multiprocessing.get_context("fork")
 
 
 @attrs.define
@@ -113,8 +113,8 @@ def load(control: Connection, proxy: Name, port: int, rate: int, seconds: int) -
         for _ in range(due - begun):
             crowd.add()
         begun = due
-        next_ = start + begun / rate - time.monotonic()
-        for client in crowd.turn(next_ if begun < total else 1):
+        nextDue = start + begun / rate - time.monotonic()
+        for client in crowd.turn(nextDue if begun < total else 1):
             latencies.append(time.monotonic() - client.began)
             crowd.remove(client)
     took = time.monotonic() - start
@@ -122,14 +122,14 @@ def load(control: Connection, proxy: Name, port: int, rate: int, seconds: int) -
     control.send(Served(len(latencies), crowd.failed, latencies, took))
 
 
-class Helper:
+class Companion:
     """
     A process of ours, and how to talk to it.
     """
 
     def __init__(self, run: Any, *arguments: object) -> None:
-        self.control, theirs = _new.Pipe()
-        self.process = _new.Process(target=run, args=(theirs, *arguments), daemon=True)
+        self.control, theirs = _fork.Pipe()
+        self.process = _fork.Process(target=run, args=(theirs, *arguments), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -159,41 +159,41 @@ class Soak:
         self.options = options
         self.server = server
         self.problems: list[str] = []
-        self._helpers: list[Helper] = []
+        self._companions: list[Companion] = []
 
-    def help(self, run: Any, *arguments: object) -> Helper:
+    def begin(self, run: Any, *arguments: object) -> Companion:
         """
         Begin a process.
         """
-        helper = Helper(run, *arguments)
-        self._helpers.append(helper)
-        return helper
+        companion = Companion(run, *arguments)
+        self._companions.append(companion)
+        return companion
 
     def end(self) -> None:
         """
         End all of them.
         """
-        for helper in self._helpers:
-            helper.end()
+        for companion in self._companions:
+            companion.end()
 
     def run(self) -> None:
         """
         Do all of it, and print figures.
         """
         options, server = self.options, self.server
-        port = self.help(destination.serve).hear()
+        port = self.begin(destination.serve).hear()
         server.begin()
         # What is there once, however many clients there are, is there afterwards.
-        self.help(load, server.address, port, WARMING, 1).hear()
+        self.begin(load, server.address, port, WARMING, 1).hear()
         before = server.memory()
 
-        holder = self.help(hold, server.address, port, options.idle)
+        holder = self.begin(hold, server.address, port, options.idle)
         idle: set[Name] = holder.hear()
         grown = (server.memory() - before) / options.idle
         print(f"idle sessions        {len(idle)} of {options.idle}")
         print(f"memory               {grown / 1024:.1f} KiB for each of them")
 
-        loader = self.help(load, server.address, port, options.rate, options.seconds)
+        loader = self.begin(load, server.address, port, options.rate, options.seconds)
         time.sleep(options.seconds / 3)
         server.writeRules("after")
         server.process.send_signal(signal.SIGHUP)
