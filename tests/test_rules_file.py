@@ -251,6 +251,8 @@ def test_egress(text: str, egress: object) -> None:
         (ALLOW + "weekday = 'Mon'", 3, "expected mon, tue"),
         (ALLOW + "weekday = 'mon-'", 3, "expected mon, tue"),
         (ALLOW + "user = ''", 3, "expected a name"),
+        (DENY + "user = 'alice '", 3, "expected a name without space"),
+        (DENY + "group = [' staff']", 3, "expected a name without space"),
         (ALLOW + "reply = 5", 3, "expected none in a rule that allows"),
         (DENY + "route = 'office'", 3, "expected none in a rule that denies"),
         (DENY + "bind = '192.0.2.1'", 3, "expected none in a rule that denies"),

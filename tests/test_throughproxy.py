@@ -491,6 +491,9 @@ class AllTo:
 
     resolvesNames = False
 
+    def __bool__(self) -> bool:
+        return False  # which is no reason to go another way
+
     def __init__(self, direct: IRoute, port: int) -> None:
         self.direct = direct
         self.port = port

@@ -227,6 +227,8 @@ def _reply(number: int) -> int:
 def _name(text: str) -> str:
     if not text:
         raise ValueError("expected a name, not an empty text")
+    if text != text.strip():
+        raise ValueError(f"{text!r}: expected a name without space around it")
     return text
 
 

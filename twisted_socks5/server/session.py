@@ -178,7 +178,9 @@ class Session:
         """
         decision = self.decision
         assert decision is not None
-        route = decision.route or self._live.factory.route
+        route = decision.route
+        if route is None:  # one that is merely false is a way of its own
+            route = self._live.factory.route
         if decision.bindAddress is not None:
             route = route.boundTo(decision.bindAddress)
         return route

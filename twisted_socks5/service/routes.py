@@ -84,7 +84,7 @@ class RouteMaker(MultiService):
         blind = {
             name
             for name, route in routes.items()
-            if not (route or self._own).resolvesNames
+            if not (self._own if route is None else route).resolvesNames
         }
         return routes, blind
 
@@ -176,7 +176,9 @@ class RouteMaker(MultiService):
 
         @raise ValueError: It cannot go out so.
         """
-        route = self.straight(way) or self._own
+        route = self.straight(way)
+        if route is None:
+            route = self._own
         egress = way.egress
         if not isinstance(egress, FromAddress):
             return route
