@@ -7,7 +7,8 @@ Who is counted for what, and refused when it is too much.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
@@ -36,6 +37,7 @@ from twisted_socks5 import (
 )
 from twisted_socks5.addresses import Address
 from twisted_socks5.authenticators import Identity
+from twisted_socks5.errors import ConnectionNotAllowed
 from twisted_socks5.interfaces import (
     ICommand,
     ICommandSession,
@@ -244,11 +246,11 @@ class Elsewhere:
     def release(self, claims: Sequence[Claim]) -> None:
         self.released += claims
 
+    def spend(self, amounts: Mapping[Claim, int]) -> list[Claim]:
+        raise AssertionError
+
     def buy(self, claim: Claim, amount: int) -> int:
         return amount
-
-    def spend(self, amounts: Mapping[Claim, int]) -> Collection[Claim]:
-        return ()
 
 
 @implementer(ICommand)
@@ -264,10 +266,21 @@ class Waiting:
     async def run(self, session: ICommandSession, request: IRequest) -> None:
         await session.check(request.destination)
         await session.check(request.destination)
+        if request.destination.port == 82:
+            await self.checkAgain(session)
         if request.destination.port == 443:
             await session.check(Address(ip_address("198.51.100.2"), 443))
         session.sendReply(0)
         await session.untilClosed()
+
+    async def checkAgain(self, session: ICommandSession) -> None:
+        """
+        Another address, although it was denied.
+        """
+        address = Address(ip_address("198.51.100.2"), 82)
+        with suppress(ConnectionNotAllowed):
+            await session.check(address)
+        await session.check(address)
 
 
 class Server:
@@ -465,6 +478,20 @@ def test_limitsOfAnAddress() -> None:
     first.goAway()
     assert server.ask(port=443).reply == 0
     assert server.ask(port=443).reason == "over limit.sessions of address 198.51.100.1"
+
+
+def test_refusedOnce() -> None:
+    """
+    An address that was over its rule's limit is not allowed by asking again.
+    """
+    policy = Limiting()
+    policy.limitsOfAddresses = Limits(sessions=1)
+    server = Server(policy=policy)
+    assert server.ask(port=443).reply == 0
+    other = Client(server, "192.0.2.1")
+    other.send(GREET + request(1, "198.51.100.3", 82))
+    assert other.reply == 2
+    assert other.reason == "over limit.sessions of address 198.51.100.2"
 
 
 def test_listenersLimits() -> None:

@@ -11,7 +11,7 @@ import hashlib
 import re
 import select
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -230,7 +230,7 @@ class Elsewhere:
     def release(self, claims: Sequence[Claim]) -> None:
         raise AssertionError
 
-    def spend(self, amounts: Mapping[Claim, int]) -> Collection[Claim]:
+    def spend(self, amounts: Mapping[Claim, int]) -> list[Claim]:
         raise AssertionError
 
     def buy(self, claim: Claim, amount: int) -> Deferred[int]:

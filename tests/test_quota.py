@@ -63,6 +63,7 @@ def test_days() -> None:
     assert not quotas.isOver(DAY._replace(scope="rule allow"))
     clock.advance(1)
     assert not quotas.isOver(DAY)
+    assert not quotas._used
 
 
 def test_months() -> None:

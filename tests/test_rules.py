@@ -1043,3 +1043,9 @@ def test_limitsWhereTheRuleIsSure() -> None:
     ruleset = Ruleset([attrs.evolve(blind, number=1)], {"proxy"})
     policy = RulePolicy(ruleset, NOON.timestamp, routes={"proxy": None})
     assert policy.decide(asked("example.org")).limits == few
+    # Of what datagrams are for, no address may ever be known.
+    some = attrs.evolve(allow("10.0.0.0/8", limits=few), route="proxy", number=1)
+    way: Any = Way(resolvesNames=False)
+    ruleset = Ruleset([some], {"proxy"})
+    policy = RulePolicy(ruleset, NOON.timestamp, routes={"proxy": way})
+    assert policy.decide(asked("0.0.0.0", command=Command.ASSOCIATE)).limits == few
