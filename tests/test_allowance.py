@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -55,6 +55,7 @@ HOST = ip_address("192.0.2.1")
 # -- the bucket ------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 50),
     st.integers(1, 50),
@@ -534,6 +535,7 @@ def test_limitsAreChanged() -> None:
     assert server.come().isServed
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("caeg"), st.integers(0, 5))))
 def test_everythingIsGivenBack(steps: list[tuple[str, int]]) -> None:
     """

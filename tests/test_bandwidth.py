@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
@@ -97,6 +97,7 @@ def of(who: str, rate: int) -> Claim:
     return Claim("", "bandwidth-per-user", who, rate)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**9), st.integers(1, 65536))
 def test_oneAlone(rate: int, size: int) -> None:
     """
@@ -137,6 +138,21 @@ def test_sharesAreEqual() -> None:
     assert sum(flow.carried for flow in flows) >= 19_500_000
     for flow in flows:
         assert abs(flow.carried - 4_000_000) < 200_000
+
+
+def test_inTurn() -> None:
+    """
+    Who comes later and wants less does not overtake.
+    """
+    line = Line()
+    shared = of("a", 1_000_000)
+    first, second = line.flow(shared), line.flow(shared, own=1000)
+    first.go()
+    second.go()
+    assert first.carried > 100_000
+    assert second.carried == 0
+    line.run(0.2)
+    assert second.carried > 0
 
 
 def test_whatIsNotUsedIsForTheOthers() -> None:

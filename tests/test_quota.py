@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -78,6 +78,7 @@ def test_months() -> None:
     assert not quotas.isOver(MONTH)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([DAY, MONTH]), st.integers(0, 100000))))
 def test_asAPlainSum(steps: list[tuple[Claim, int]]) -> None:
     """
