@@ -49,7 +49,7 @@ class Blocked:
 
     def write(self, lines: Sequence[Line]) -> None:
         self.asked.set()
-        self.open.wait()
+        assert self.open.wait(10)
         self.lines += [line.text for line in lines]
 
     def reopen(self) -> None: ...

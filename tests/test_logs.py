@@ -62,15 +62,20 @@ class Started:
             [sys.executable, *runner, "--port", str(self.port), *arguments],
             stdout=output,
         )
-        while True:
-            assert self.process.poll() is None
-            try:
-                with self.connect() as client:
-                    client.sendall(GREET)
-                    assert client.recv(2)[:1] == b"\x05"  # it serves, not only listens
-                return
-            except ConnectionRefusedError:
-                time.sleep(0.02)  # another process: there is nothing to wait for
+        try:
+            waitUntil(self._serves)
+        except BaseException:
+            self.process.kill()
+            raise
+
+    def _serves(self) -> bool:
+        assert self.process.poll() is None
+        try:
+            with self.connect() as client:
+                client.sendall(GREET)
+                return client.recv(2)[:1] == b"\x05"
+        except ConnectionRefusedError:
+            return False
 
     def connect(self) -> socket.socket:
         client = socket.create_connection(("127.0.0.1", self.port), 10)
