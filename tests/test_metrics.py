@@ -467,6 +467,27 @@ def test_workers(start: Start, listener: socket.socket) -> None:
             one.close()
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_stopping(start: Start, listener: socket.socket, workers: str) -> None:
+    """
+    While sessions have time to finish, the server is well, but takes no clients.
+    """
+    server = start(
+        *("--workers", workers, "--metrics", "0", "--set", "timeout.grace=30")
+    )
+    client, destination = tunnel(server, listener)
+    with client, destination:
+        client.sendall(b"data")
+        assert readExactly(destination, 4) == b"data"
+        server.process.send_signal(signal.SIGTERM)
+        server.waitUntil(lambda: asked(server, "/readyz") == (503, "not ready\n"), 10)
+        assert asked(server, "/healthz") == (200, "ok\n")
+        now = samples(server)
+        assert now['socks5_sessions{state="relaying"}'] == 1
+        assert now['socks5_bytes_total{direction="up"}'] == 4
+    server.process.wait(10)
+
+
 # -- starts that are refused ---------------------------------------------------------
 
 

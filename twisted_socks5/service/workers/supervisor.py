@@ -51,7 +51,6 @@ class Supervisor(MultiService):
     Has workers serve, and new ones when they end.
 
     @ivar addresses: Where it listens itself; clients of workers do not get there.
-    @ivar services: What begins with the workers, and stops when they have ended.
     @ivar workers: Those that live.
     """
 
