@@ -17,6 +17,7 @@ from typing import Any
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
+    IDelayedCall,
     IListeningPort,
     IProtocolFactory,
     IReadDescriptor,
@@ -27,6 +28,12 @@ from zope.interface import directlyProvides, implementer, providedBy
 _AT_ONCE = 16
 """
 How many clients are accepted before others get their turn.
+"""
+
+
+_PAUSE = 0.1
+"""
+How long, in seconds, it is waited for descriptors where there are too few.
 """
 
 
@@ -167,6 +174,7 @@ class AdoptedUNIXPort:
         self._reactor = reactor
         self._listening = listening
         self._factory = factory
+        self._pause: IDelayedCall | None = None
 
     def startListening(self) -> None:
         """
@@ -191,6 +199,9 @@ class AdoptedUNIXPort:
         """
         Accept nobody any more.  For others, the socket stays as it is.
         """
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
         if self.fileno() != -1:
             self.stopReading()
             self._listening.close()
@@ -216,13 +227,21 @@ class AdoptedUNIXPort:
         for _ in range(_AT_ONCE):
             try:
                 client, _peer = self._listening.accept()
-            except OSError:  # another process was faster; or there is no room
+            except BlockingIOError:  # another process was faster, or that was all
+                return
+            except OSError:  # there are too few descriptors
+                self.stopReading()
+                self._pause = self._reactor.callLater(_PAUSE, self._goOn)
                 return
             with client:
                 client.setblocking(False)
                 self._reactor.adoptStreamConnection(
                     client.fileno(), socket.AF_UNIX, self._factory
                 )
+
+    def _goOn(self) -> None:
+        self._pause = None
+        self.startReading()
 
     def connectionLost(self, reason: object) -> None:
         """
