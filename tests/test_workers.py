@@ -14,8 +14,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
@@ -289,6 +291,75 @@ def test_reload(
         with server.connect() as client:
             client.sendall(GREET + connectTo(listener.getsockname()[1]))
             assert readAll(client) == b"\x05\x00" + failure(2)
+
+
+def test_reloadUnderLoad(
+    start: Callable[..., Server], listener: socket.socket, tmp_path: Path
+) -> None:
+    """
+    While all workers load right and wrong configurations, nobody who connects is
+    refused, and sessions stay.
+    """
+    listener.listen(1000)
+    path = tmp_path / "socks5.toml"
+    right = "[timeout]\nhandshake = {}\n"
+    path.write_text(right.format(20))
+    server = start("--workers", "2", "--config", str(path))
+    ready(server)
+    stays = tunnel(server, listener)
+    isOver = threading.Event()
+
+    def work() -> int:
+        served = 0
+        while not isOver.is_set():
+            with server.connect() as client:
+                client.sendall(GREET + connectTo(listener.getsockname()[1]))
+                assert readExactly(client, 12)[:4] == b"\x05\x00\x05\x00"
+            served += 1
+        return served
+
+    def accept() -> None:
+        while not isOver.is_set():
+            listener.accept()[0].close()
+
+    with ThreadPoolExecutor(4) as pool:
+        pool.submit(accept)
+        working = [pool.submit(work) for _ in range(3)]
+        try:
+            for turn in range(1, 6):
+                path.write_text(right.format(20 + turn))
+                server.process.send_signal(signal.SIGHUP)
+                server.waitForLog("the configuration was loaded", 2 * turn)
+                path.write_text("no such key")
+                server.process.send_signal(signal.SIGHUP)
+                server.waitForLog("the old configuration stays in force", turn)
+                assertCarries(*stays)
+        finally:
+            isOver.set()
+            socket.create_connection(listener.getsockname(), 10).close()
+        assert all(each.result() for each in working)
+    server.defects = 5
+    for end in stays:
+        end.close()
+
+
+def test_otherListeners(start: Callable[..., Server], tmp_path: Path) -> None:
+    """
+    A configuration with other listeners is wrong while workers share those there are.
+    """
+    path = tmp_path / "socks5.toml"
+    listens = "[[listener]]\nendpoint = 'tcp:0:interface=127.0.0.{}'\n"
+    path.write_text(listens.format(1) + listens.format(8))
+    server = start("--workers", "2", "--config", str(path), port=())
+    ready(server)
+    for wrong in (listens.format(1), listens.format(1) + listens.format(9)):
+        path.write_text(wrong)
+        server.process.send_signal(signal.SIGHUP)
+        server.defects += 1
+        server.waitForLog("only a restart can change", server.defects)
+    path.write_text(listens.format(1) + listens.format(8))
+    server.process.send_signal(signal.SIGHUP)
+    server.waitForLog("the configuration was loaded", 2)
 
 
 def test_limitsHoldForAll(
