@@ -11,7 +11,18 @@ import socket
 from typing import Any
 
 from twisted.internet.protocol import Factory
-from twisted.protocols.amp import AMP
+from twisted.protocols.amp import BinaryBoxProtocol, BoxDispatcher, CommandLocator
+
+
+class Channel(BinaryBoxProtocol, BoxDispatcher, CommandLocator):
+    """
+    AMP at one end of it.  Unlike Twisted's own C{AMP} it does not log that it is
+    connected.
+    """
+
+    def __init__(self) -> None:
+        BoxDispatcher.__init__(self, self)
+        BinaryBoxProtocol.__init__(self, self)
 
 
 class _One(Factory):
@@ -21,7 +32,7 @@ class _One(Factory):
 
     noisy = False
 
-    def __init__(self, protocol: AMP) -> None:
+    def __init__(self, protocol: Channel) -> None:
         self._protocol = protocol
 
     def buildProtocol(self, addr: object) -> Any:
@@ -31,7 +42,7 @@ class _One(Factory):
         return self._protocol
 
 
-def join(reactor: Any, channel: socket.socket, protocol: AMP) -> None:
+def join(reactor: Any, channel: socket.socket, protocol: Channel) -> None:
     """
     Have a protocol speak at one end of a pair of sockets, which is closed here.
     """

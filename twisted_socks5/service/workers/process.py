@@ -18,14 +18,13 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol, connectionDone
 from twisted.logger import Logger, globalLogPublisher
-from twisted.protocols.amp import AMP
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
 from twisted_socks5.addresses import Address
 from twisted_socks5.limits.claims import Claim
 from twisted_socks5.observe.escape import escape
-from twisted_socks5.service.workers.channel import join
+from twisted_socks5.service.workers.channel import Channel, join
 from twisted_socks5.service.workers.forwarding import logForwarded
 from twisted_socks5.service.workers.ledger import WorkersAccount, decode, encode
 from twisted_socks5.service.workers.messages import (
@@ -70,7 +69,7 @@ class WorkerProcess(ProcessProtocol):
     def __init__(self, reactor: Any, number: int, account: WorkersAccount) -> None:
         self._reactor = reactor
         self._account = account
-        self._channel = _Channel(self, account)
+        self._channel = _Answers(self, account)
         self._errors = _Errors(number)
         self.number = number
         self.ended: Deferred[None] = Deferred()
@@ -208,13 +207,13 @@ class WorkerProcess(ProcessProtocol):
         self.ended.callback(None)
 
 
-class _Channel(AMP):
+class _Answers(Channel):
     """
     What connects it with us.
     """
 
     def __init__(self, worker: WorkerProcess, account: WorkersAccount) -> None:
-        AMP.__init__(self)
+        Channel.__init__(self)
         self._worker = worker
         self._account = account
 
@@ -269,7 +268,7 @@ class _Channel(AMP):
         """
         It ends, or does not know us any more.
         """
-        AMP.connectionLost(self, reason)
+        Channel.connectionLost(self, reason)
         self.transport = None
 
 

@@ -18,14 +18,13 @@ from twisted.application.service import IService
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger, globalLogBeginner
-from twisted.protocols.amp import AMP
 from twisted.python.failure import Failure
 
 from twisted_socks5.addresses import Address
 from twisted_socks5.service.logs import LoggedService, Logs
 from twisted_socks5.service.options import SOCKS5Options
 from twisted_socks5.service.server import SOCKS5Service, makeServer
-from twisted_socks5.service.workers.channel import join
+from twisted_socks5.service.workers.channel import Channel, join
 from twisted_socks5.service.workers.counting import COUNTS
 from twisted_socks5.service.workers.forwarding import Forwarder
 from twisted_socks5.service.workers.ledger import RemoteLedger
@@ -59,7 +58,7 @@ How long, in seconds, a worker lives at most whose supervisor has gone.
 """
 
 
-class Worker(AMP):
+class Worker(Channel):
     """
     Serves, and does as the supervisor says.
 
@@ -73,7 +72,7 @@ class Worker(AMP):
         server: SOCKS5Service,
         forwarder: Forwarder,
     ) -> None:
-        AMP.__init__(self)
+        Channel.__init__(self)
         self._reactor = reactor
         self._service = service
         self._server = server
@@ -87,7 +86,7 @@ class Worker(AMP):
         """
         The supervisor is there: begin.
         """
-        AMP.connectionMade(self)
+        Channel.connectionMade(self)
         self._forwarder.begin(self._send)
         self._service.startService()
         self.callRemote(Ready).addErrback(lambda _: None)
@@ -96,7 +95,7 @@ class Worker(AMP):
         """
         The supervisor has gone, and we with it.
         """
-        AMP.connectionLost(self, reason)
+        Channel.connectionLost(self, reason)
         self._reactor.callLater(_ORPHANED, os._exit, 1)
         self._server.hurry()
         self._stop()
