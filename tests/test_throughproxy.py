@@ -477,6 +477,9 @@ class Choosing(Guard):
         Guard.__init__(self)
         self.route = route
 
+    def __bool__(self) -> bool:
+        return False  # which is no reason to ask another one
+
     def decide(self, request: Any) -> Decision:
         if str(request.destination.host).endswith(".test"):
             return Decision.allow(route=self.route)
@@ -537,6 +540,13 @@ async def test_aPolicyChoosesTheWay(place: Place) -> None:
     with pytest.raises(errors.CommandNotSupported):
         await listening.listen(factoryOf(Peer))
     await place.until(lambda: not list(proxy.registry))
+    another: Any = await place.proxy(route=route)
+    endpoint = SOCKS5ClientEndpoint(place.to(another.port), "127.0.0.1", port)
+    last: Any = await endpoint.connect(factoryOf(Peer))
+    await place.until(lambda: len(place.protocols) == 3)
+    assert place.protocols[-1].transport.getHost().port == other
+    last.transport.loseConnection()
+    await place.until(lambda: not list(another.registry))
 
 
 # -- a chain of three -------------------------------------------------------------

@@ -137,17 +137,24 @@ class SOCKS5ServerFactory(ServerFactory):
                 Associate(reactor, self.timeouts, udp),
             ]
         self.addCommands(commands)
-        self.route = route or DirectRoute(
-            reactor,
-            TimedResolver(NameResolver(reactor), self.counts.resolved),
-            self.timeouts,
-            bind=bind,
-            udp=udp,
-        )
+        # One that is merely false counts, too: nobody gets out by a way, or past a
+        # policy, that was not meant.
+        if route is None:
+            route = DirectRoute(
+                reactor,
+                TimedResolver(NameResolver(reactor), self.counts.resolved),
+                self.timeouts,
+                bind=bind,
+                udp=udp,
+            )
+        self.route: IRoute = route
         self.relay = relay or AutomaticRelay(reactor, self.timeouts)
         self.ownListeners = OwnListeners()
         self.judge = Judge(
-            reactor, policy or Guard(), self.ownListeners, self.timeouts.policy
+            reactor,
+            Guard() if policy is None else policy,
+            self.ownListeners,
+            self.timeouts.policy,
         )
         self.accessLog = accessLog
         self.throttle = Throttle(reactor, throttling or Throttling())
