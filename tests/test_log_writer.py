@@ -233,6 +233,16 @@ def test_fieldsAreOurs() -> None:
     assert not [key for key in described if key.startswith("log_")]
 
 
+def test_system() -> None:
+    describe = describeAsJSON(False)
+    systems = []
+    for system in ("-", "somebody#error worker 2"):
+        line = describe(eventOf("x", log_system=system))
+        assert line is not None
+        systems.append(json.loads(line.text).get("system"))
+    assert systems == [None, "somebody#error worker 2"]
+
+
 def test_nothingToSay() -> None:
     assert describeAsText(False)({"log_level": LogLevel.info}) is None
 

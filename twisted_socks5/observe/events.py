@@ -105,6 +105,9 @@ def describeAsJSON(isTimed: bool) -> Callable[[LogEvent], Line | None]:
             described["time"] = formatTime(event.get("log_time"))
         described["level"] = level.name
         described["namespace"] = str(event.get("log_namespace", "-"))
+        system = event.get("log_system", "-")
+        if system != "-":  # that of a worker, or of an old way to log
+            described["system"] = str(system)
         if event.get("log_format") != _READY:  # else the fields say it all
             described["text"] = text
         described |= fields
