@@ -215,6 +215,48 @@ def test_startIsCutShort(start: Callable[..., Server]) -> None:
     server.defects = 1
 
 
+def test_allAreSignalled(start: Callable[..., Server], listener: socket.socket) -> None:
+    """
+    Workers may be told to stop by a signal, too, as when a whole group of processes is:
+    that is one time and not two.
+    """
+    server = start("--workers", "2", *GRACE)
+    pids = ready(server)
+    with tunnels(server, listener, pids) as made:
+        for pid in (*pids, server.process.pid):
+            os.kill(pid, signal.SIGTERM)
+        waitUntilClosed(server)
+        for each in made:
+            assertCarries(*each)
+    assert server.process.wait(10) in (0, -signal.SIGTERM)
+
+
+def test_cannotStart(
+    start: Callable[..., Server], listener: socket.socket, tmp_path: Path
+) -> None:
+    """
+    What keeps a worker from being replaced is told in one line; the others serve on,
+    and it is replaced when that is mended.
+    """
+    users = tmp_path / "users"
+    users.write_text("user:password\n")
+    users.chmod(0o600)
+    server = start("--workers", "2", "--auth", f"file:{users}")
+    first, second = ready(server)
+    users.rename(tmp_path / "elsewhere")
+    os.kill(first, signal.SIGKILL)
+    server.waitForLog("has ended with status 1", 2)
+    (tmp_path / "elsewhere").rename(users)
+    serving(server, 3)
+    told = [line for line in server.output().splitlines() if "#error" in line]
+    server.defects = len(told)
+    assert "worker 1 was ended by signal 9" in told[0]
+    assert f"worker 3: socks5: --auth file: {users}" in told[1]
+    assert "worker 3 has ended with status 1" in told[2]
+    assert "worker 4: socks5: " in told[3]
+    assert "Traceback" not in server.output()
+
+
 @pytest.mark.parametrize("ends", ["by themselves", "at the second signal"])
 def test_drained(
     start: Callable[..., Server], listener: socket.socket, ends: str

@@ -16,13 +16,14 @@ from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
 from twisted_socks5.addresses import Address
 from twisted_socks5.service.logs import LoggedService, Logs
-from twisted_socks5.service.options import SOCKS5Options
+from twisted_socks5.service.options import SOCKS5Options, fail
 from twisted_socks5.service.server import SOCKS5Service, makeServer
 from twisted_socks5.service.workers.channel import Channel, join
 from twisted_socks5.service.workers.counting import COUNTS
@@ -77,7 +78,6 @@ class Worker(Channel):
         self._service = service
         self._server = server
         self._forwarder = forwarder
-        self._isStopping = False
         self._told: dict[str, Told] = {}
         self.subjects: dict[str, Callable[[], object]] = {}
         reactor.addSystemEventTrigger("before", "shutdown", self._end)
@@ -105,11 +105,12 @@ class Worker(Channel):
         return sent
 
     def _stop(self) -> None:
-        if not self._isStopping:
+        try:
             self._reactor.stop()
+        except ReactorNotRunning:  # it was told to, by a signal perhaps
+            pass
 
     def _end(self) -> Deferred[Any]:
-        self._isStopping = True
         return Deferred.fromCoroutine(self._ending())
 
     async def _ending(self) -> None:
@@ -167,10 +168,13 @@ def serve(start: Mapping[str, Any], reactor: Any) -> None:
     options = SOCKS5Options()
     options.parseOptions(start["arguments"])
     inherited = [socket.socket(fileno=each) for each in start["listening"]]
-    logs = Logs(reactor, options)
     ledger = RemoteLedger()
     adopting = AdoptingReactor(reactor, inherited)
-    server = makeServer(reactor, options, logs, ledger, adopting)
+    try:
+        logs = Logs(reactor, options)
+        server = makeServer(reactor, options, logs, ledger, adopting)
+    except ValueError as error:
+        fail(error)
     service = LoggedService(logs, server)
     os.chdir(folder)
     factory = server.factory
