@@ -135,6 +135,25 @@ def test_lastSessionEnds(start: Callable[..., Server], listener: socket.socket) 
     server.process.wait(10)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_hangupWhileItStops(
+    start: Callable[..., Server], listener: socket.socket, workers: int
+) -> None:
+    """
+    What is about to end is not reloaded, and is not disturbed.
+    """
+    server = start("--set", "timeout.grace=600", "--workers", str(workers))
+    client, destination = tunnel(server, listener)
+    server.process.send_signal(signal.SIGTERM)
+    waitUntilClosed(server)
+    server.process.send_signal(signal.SIGHUP)
+    assertCarries(client, destination)
+    client.close()
+    destination.close()
+    server.process.wait(10)
+    assert "configuration" not in server.output()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("runner", ["twist", "twistd"])
 def test_secondSignal(

@@ -45,6 +45,12 @@ _PAUSE = 0.1
 How long, in seconds, until we look again whether there is room.
 """
 
+_COURTESY = 0.002
+"""
+How long, in seconds, a client waits for another process to accept it, before this
+one does, which has more than its share.
+"""
+
 _TURNED_AWAY_AT_ONCE = 200
 """
 How many clients a listener turns away before others get their turn.
@@ -81,6 +87,8 @@ class Accepting:
     once, without anything being read from them, and the ports are looked at ten
     times a second.
 
+    @ivar isAhead: Tells whether other processes that accept from the same ports
+        have fewer clients.
     @ivar isOpen: Whether there are ports, and they are not to be closed.
     @ivar isShort: Whether there is no room.
     @ivar turnedAway: How many clients were turned away so far.
@@ -92,6 +100,7 @@ class Accepting:
         @param handshaking: Tells how many of those who were accepted have not
             asked for anything yet.
         """
+        self.isAhead: Callable[[], bool] = lambda: False
         self.isOpen = False
         self.isShort = False
         self.turnedAway = 0
@@ -147,6 +156,19 @@ class Accepting:
         """
         kept = _HEADROOM + min(self._handshaking(), _MOST_OWED)
         return (freeDescriptors(some, kept + _EACH * most) - kept) // _EACH
+
+    def letOthers(self, door: _Door) -> None:
+        """
+        Leave those who wait to other processes, and accept who is left then.
+        """
+        self._reactor.removeReader(door)
+        self._reactor.callLater(_COURTESY, self._returnTo, door)
+
+    def _returnTo(self, door: _Door) -> None:
+        if door in self._doors and not self.isShort:
+            door.letIn()
+            if door in self._doors and not self.isShort:
+                self._reactor.addReader(door)
 
     def isFull(self) -> None:
         """
@@ -246,8 +268,19 @@ class _Door:
 
     def doRead(self) -> None:
         """
-        Clients wait: let in those for whom there is room.
+        Clients wait.
         """
+        if self._accepting.isAhead():
+            self._accepting.letOthers(self)
+        else:
+            self.letIn()
+
+    def letIn(self) -> None:
+        """
+        Accept those who wait and for whom there is room.
+        """
+        if not self.isOpen:
+            return
         port = self.port
         room = self._accepting.room(port.fileno(), port.numberAccepts)
         if room <= 0:

@@ -47,6 +47,7 @@ class Reload(Service):
         self._configure = configure
         self._preparations: list[Prepare] = []
         self._before: Any = signal.SIG_DFL
+        self._isOver = False
 
     def add(self, prepare: Prepare) -> None:
         """
@@ -96,8 +97,15 @@ class Reload(Service):
             signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._signalled)
         )
 
+    def end(self) -> None:
+        """
+        The server stops: what it would become is of no interest.
+        """
+        self._isOver = True
+
     def _signalled(self) -> None:
-        self.reload().addErrback(lambda failure: failure.trap(ValueError))
+        if not self._isOver:
+            self.reload().addErrback(lambda failure: failure.trap(ValueError))
 
     def stopService(self) -> None:
         """

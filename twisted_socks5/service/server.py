@@ -102,6 +102,7 @@ class SOCKS5Service(MultiService):
         @return: Fires when nothing listens.
         """
         self._signals.isStopping = True
+        self.reload.end()
         self.factory.accepting.stop()
         ports = [listener.port for listener in self.listeners]
         self.listeners = ()

@@ -115,6 +115,16 @@ class Spend(Command):
     response: ClassVar[Any] = [(b"over", String())]
 
 
+class Compare(Command):
+    """
+    To the supervisor: how many sessions the worker has.  C{mean} is how many the
+    workers have that serve, in the mean.
+    """
+
+    arguments: ClassVar[Any] = [(b"sessions", Integer())]
+    response: ClassVar[Any] = [(b"mean", Integer())]
+
+
 class Done(Command):
     """
     To the supervisor: the worker has nothing more to tell.

@@ -24,12 +24,14 @@ from twisted.python.failure import Failure
 from twisted_socks5.addresses import Address
 from twisted_socks5.limits.claims import Claim
 from twisted_socks5.observe.escape import escape
+from twisted_socks5.service.workers.balance import Shares
 from twisted_socks5.service.workers.channel import Channel, join
 from twisted_socks5.service.workers.forwarding import logForwarded
 from twisted_socks5.service.workers.ledger import WorkersAccount, decode, encode
 from twisted_socks5.service.workers.messages import (
     Admit,
     Buy,
+    Compare,
     Done,
     Drain,
     Events,
@@ -62,13 +64,21 @@ class WorkerProcess(ProcessProtocol):
     @ivar isReady: Whether it serves clients.
     @ivar serving: Fires when it does.
     @ivar number: Which one it is, of all that were started.
+    @ivar shares: How many sessions all of them have.
     """
 
     transport: Any
 
-    def __init__(self, reactor: Any, number: int, account: WorkersAccount) -> None:
+    def __init__(
+        self, reactor: Any, number: int, account: WorkersAccount, shares: Shares
+    ) -> None:
+        """
+        @param account: What it has of what is limited.
+        @param shares: How many sessions all of them have.
+        """
         self._reactor = reactor
         self._account = account
+        self.shares = shares
         self._channel = _Answers(self, account)
         self._errors = _Errors(number)
         self.number = number
@@ -186,6 +196,7 @@ class WorkerProcess(ProcessProtocol):
         """
         self.isReady = False
         self._account.close()
+        self.shares.forget(self.number)
         self._errors.end()
         status: Any = reason.value
         if self._isKilled:
@@ -240,6 +251,11 @@ class _Answers(Channel):
                 number=number,
             )
         return {}
+
+    @Compare.responder
+    def compare(self, sessions: int) -> dict[str, Any]:
+        worker = self._worker
+        return {"mean": worker.shares.told(worker.number, sessions)}
 
     @Admit.responder
     def admit(self, claims: bytes) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from twisted_socks5.service.quotas import ledgerOf
 from twisted_socks5.service.reload import tellWhatIsWrong
 from twisted_socks5.service.server import makeServer
 from twisted_socks5.service.stopping import StopSignals
+from twisted_socks5.service.workers.balance import Shares
 from twisted_socks5.service.workers.counting import Gathered
 from twisted_socks5.service.workers.keptalive import KeptAlive
 from twisted_socks5.service.workers.ledger import WorkersAccount
@@ -83,6 +84,7 @@ class Supervisor(MultiService):
         self._folder = os.getcwd()
         self._signals = StopSignals(reactor, self.hurry)
         self._hangup: Any = signal.SIG_DFL
+        self._shares = Shares()
         self._started = 0
         self._isHurried = False
         self._finishing: Deferred[Any] | None = None
@@ -121,7 +123,7 @@ class Supervisor(MultiService):
     def _begin(self) -> Deferred[None]:
         self._started += 1
         account = WorkersAccount(self._ledger)
-        worker = WorkerProcess(self._reactor, self._started, account)
+        worker = WorkerProcess(self._reactor, self._started, account, self._shares)
         worker.serving.addCallback(lambda _: self._serves())
         self.workers.append(worker)
         ports = [listener.port for listener in self._listeners]
@@ -162,6 +164,8 @@ class Supervisor(MultiService):
         """
         Have all workers read again what can change, unless something is wrong with it.
         """
+        if self._signals.isStopping:
+            return
         try:
             self._check()
         except ValueError as error:

@@ -25,12 +25,14 @@ from twisted_socks5.addresses import Address
 from twisted_socks5.service.logs import LoggedService, Logs
 from twisted_socks5.service.options import SOCKS5Options, fail
 from twisted_socks5.service.server import SOCKS5Service, makeServer
+from twisted_socks5.service.workers.balance import Comparing
 from twisted_socks5.service.workers.channel import Channel, join
 from twisted_socks5.service.workers.counting import COUNTS
 from twisted_socks5.service.workers.forwarding import Forwarder
 from twisted_socks5.service.workers.ledger import RemoteLedger
 from twisted_socks5.service.workers.listening import AdoptingReactor
 from twisted_socks5.service.workers.messages import (
+    Compare,
     Done,
     Drain,
     Events,
@@ -79,6 +81,9 @@ class Worker(Channel):
         self._server = server
         self._forwarder = forwarder
         self._told: dict[str, Told] = {}
+        factory = server.factory
+        self._comparing = Comparing(reactor, factory.registry.__len__, self._compare)
+        factory.accepting.isAhead = self._comparing.isAhead
         self.subjects: dict[str, Callable[[], object]] = {}
         reactor.addSystemEventTrigger("before", "shutdown", self._end)
 
@@ -89,6 +94,7 @@ class Worker(Channel):
         Channel.connectionMade(self)
         self._forwarder.begin(self._send)
         self._service.startService()
+        self._comparing.start()
         self.callRemote(Ready).addErrback(lambda _: None)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -103,6 +109,11 @@ class Worker(Channel):
     def _send(self, lines: bytes, dropped: int) -> Deferred[Any]:
         sent: Deferred[Any] = self.callRemote(Events, lines=lines, dropped=dropped)
         return sent
+
+    async def _compare(self, sessions: int) -> int:
+        answer = await self.callRemote(Compare, sessions=sessions)
+        mean: int = answer["mean"]
+        return mean
 
     def _stop(self) -> None:
         try:
