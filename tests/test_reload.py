@@ -242,12 +242,13 @@ def test_settings(configured: Configured) -> None:
     """
     server = configured.start("port = 0\n[timeout]\nhandshake = 300\n")
     configured.become(
-        "port = 0\naccess-log = 'json'\n[timeout]\nhandshake = 0.2\n[limit]\nsessions=9"
+        "port = 0\naccess-log = 'json'\n[timeout]\nhandshake = 0.2\n[limit]\nsessions=1\n"
+        "[log]\nsample = 7"
     )
     with server.connect() as client:
         assert client.recv(1) == b""
     server.waitForLog("access-log has changed, which takes hold at the next start")
-    server.waitForLog("limit has changed, which takes hold at the next start")
+    server.waitForLog("log has changed, which takes hold at the next start")
     configured.reload()
     assert server.output().count("at the next start") == 2
 

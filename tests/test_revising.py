@@ -349,7 +349,9 @@ def test_againAndAgainUnderLoad(startEach: Start, tmp_path: Path) -> None:
                 path.write_text(text)
                 server.process.send_signal(signal.SIGHUP)
                 server.defects += 1
-                server.waitForLog("the old rules stay in force", server.defects)
+                server.waitForLog(
+                    "the old configuration stays in force", server.defects
+                )
             with server.connect() as client:
                 client.sendall(GREET + connectTo(1, "127.0.0.5"))
                 assert readAll(client) == b"\x05\x00" + failure(2)

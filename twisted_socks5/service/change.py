@@ -25,7 +25,7 @@ _log = Logger(namespace="twisted_socks5")
 
 
 _AT_START = ("access-log", "workers", "metrics")
-_SETTINGS_AT_START = ("limit", "log", "count")
+_SETTINGS_AT_START = ("log", "count", "quota")
 """
 What is read at the start only.
 """
@@ -201,8 +201,7 @@ def _tellWhatStays(before: Configuration, after: Configuration) -> None:
     different += [
         section
         for section in _SETTINGS_AT_START
-        if getattr(before.settings, section, None)
-        != getattr(after.settings, section, None)
+        if getattr(before.settings, section) != getattr(after.settings, section)
     ]
     for key in different:
         _log.warn("{key} has changed, which takes hold at the next start", key=key)
