@@ -233,6 +233,15 @@ def test_paths(text: str, expected: str) -> None:
     assert absolute(text, "") == text
 
 
+def test_pathsInSettings(file: Callable[[str], str], tmp_path: Path) -> None:
+    path = file("log = { to = 'file:a', access-to = 'stdout' }\nquota.file = 'b'")
+    settings = configured("--config", path).settings
+    assert str(settings.log.to) == f"file:{tmp_path}/a"
+    assert str(settings.log.accessTo) == "stdout"
+    assert settings.quota.file.path == f"{tmp_path}/b"
+    assert configured("--set", "quota.file=b").settings.quota.file.path == "b"
+
+
 def test_strangeFolders() -> None:
     assert absolute("hashed:u", "/a:b=c\\d") == "hashed:/a\\:b\\=c\\\\d/u"
     assert absolute("file:u", "/a:b") == "file:/a:b/u"

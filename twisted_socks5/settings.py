@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from ipaddress import IPv4Address, ip_address
+from os.path import join
 from secrets import randbelow
 from typing import Any
 
@@ -337,6 +338,12 @@ class LogTarget:
             raise ValueError(f"expected {kind} without a colon")
         return cls(kind, path)
 
+    def within(self, folder: str) -> LogTarget:
+        """
+        The same, if a relative path begins in a folder.
+        """
+        return LogTarget(self.kind, join(folder, self.path) if self.path else "")
+
     def __str__(self) -> str:
         return f"{self.kind}:{self.path}" if self.path else self.kind
 
@@ -395,6 +402,12 @@ class FileName:
         if not text or "\0" in text:
             raise ValueError("expected the name of a file")
         return cls("" if text == "none" else text)
+
+    def within(self, folder: str) -> FileName:
+        """
+        The same, if a relative path begins in a folder.
+        """
+        return FileName(join(folder, self.path) if self.path else "")
 
     def __str__(self) -> str:
         return self.path or "none"

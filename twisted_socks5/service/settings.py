@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from os.path import abspath, dirname
 from typing import Any, TypeAlias
 
 import attrs
@@ -132,6 +133,8 @@ def _take(table: Table, key: str, field: attrs.Attribute[Any]) -> Any:
             field.validator(None, field, value)
     except ValueError as error:
         table.fail(key, error)
+    if hasattr(kind, "within"):
+        value = value.within(dirname(abspath(table.file.path)))
     return value
 
 
