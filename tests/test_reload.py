@@ -23,8 +23,10 @@ from twisted.cred.checkers import (
     ICredentialsChecker,
     InMemoryUsernamePasswordDatabaseDontUse,
 )
+from twisted.internet import defer
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from zope.interface import implementer
 
 from tests.certificates import selfSigned
@@ -568,3 +570,21 @@ def test_theConfigurationIsWrong() -> None:
     (failed,) = outcomeOf(reload)
     assert failed.check(ValueError)
     assert one.configurations == []
+
+
+def test_whatBreaksIsLogged() -> None:
+    """
+    In preparing, nothing changes; afterwards, others are in force all the same.
+    """
+    reload, one, two = seams(right)
+    two.problem = RuntimeError("broken")
+    (failed,) = outcomeOf(reload)
+    assert failed.check(RuntimeError)
+    assert one.committed == 0
+    two.problem = None
+    one.done = defer.fail(RuntimeError("late"))
+    with capturedLogs() as events:
+        assert outcomeOf(reload) == [None]
+    assert two.committed == 1
+    told = [event["log_failure"].value for event in events if "log_failure" in event]
+    assert [str(problem) for problem in told] == ["late"]

@@ -94,7 +94,7 @@ class ServerChange:
                     )
             if left and self._areShared:
                 raise left[0].settings.endpoint.fail(_SHARED, left[0].description)
-        except ValueError:
+        except BaseException:
             for listener in change.opened:
                 listener.port.stopListening()
             raise

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
 from twisted.logger import Logger
 
 from twisted_socks5.service.configuration import Configuration
@@ -70,18 +70,28 @@ class Reload(Service):
         Read the configuration.
 
         @return: Fires when it is in force, and the sessions that are denied now
-            have ended.  Fails with C{ValueError} if something is wrong with it: the
-            old one stays in force, as the log tells.
+            have ended.  Fails with C{ValueError} if something is wrong with it, and
+            with what was raised if something broke: the old one stays in force, as the
+            log tells.
         """
         try:
             commits = self.prepare()
         except ValueError as error:
             tellWhatIsWrong(error)
-            failed: Deferred[None] = Deferred()
-            failed.errback(error)
-            return failed
-        done = DeferredList([maybeDeferred(commit) for commit in commits])
-        return done.addCallback(lambda _: _log.info("the configuration was loaded"))
+            return fail(error)
+        except Exception as error:
+            _log.failure("preparing failed; the old configuration stays in force")
+            return fail(error)
+        done = DeferredList(
+            [maybeDeferred(commit) for commit in commits], consumeErrors=True
+        )
+        return done.addCallback(self._tell)
+
+    def _tell(self, outcomes: list[tuple[bool, Any]]) -> None:
+        for isDone, outcome in outcomes:
+            if not isDone:
+                _log.failure("a part of the configuration is not in force", outcome)
+        _log.info("the configuration was loaded")
 
     # -- the signal ---------------------------------------------------------------
 
@@ -105,7 +115,7 @@ class Reload(Service):
 
     def _signalled(self) -> None:
         if not self._isOver:
-            self.reload().addErrback(lambda failure: failure.trap(ValueError))
+            self.reload().addErrback(lambda _: None)  # the log has told
 
     def stopService(self) -> None:
         """
