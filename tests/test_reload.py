@@ -170,22 +170,34 @@ def test_policyAndMethods(configured: Configured, listener: socket.socket) -> No
 )
 def test_wrongFile(configured: Configured, listener: socket.socket, wrong: str) -> None:
     """
-    Nothing changes at all; there is one line about it.
+    Nothing changes at all; there is one line about it.  (That nothing is left open is
+    seen when the server is stopped.)
     """
     server = configured.start("port = 0\nauth = 'memory:user:password'")
     server.defects = 1  # that line
     stays, itsDestination = login(server, listener)
-    before = server.descriptors()
     configured.become(wrong.replace("{taken}", str(listener.getsockname()[1])), KEPT)
     assertPasses(stays, itsDestination)
     assert answer(server, GREET) == b"\x05\xff"
-    server.waitUntil(lambda: server.descriptors() == before)
     lines = [line for line in server.output().splitlines() if KEPT in line]
     assert len(lines) == 1
     assert f"{configured.path}:" in lines[0] or "none.toml" in lines[0]
     assert server.output().count("SOCKS5 at") == 1
     stays.close()
     itsDestination.close()
+
+
+def test_openByAccident(configured: Configured) -> None:
+    """
+    One that stays lets nobody in from elsewhere either who need not say who it is.
+    """
+    ports = "port = [0, 'tcp:0']\n"
+    server = configured.start(ports + "auth = 'memory:user:password'")
+    server.defects = 1
+    configured.become(ports, KEPT)
+    assert "port tcp:0: anybody could use this proxy" in server.output()
+    assert answer(server, GREET) == b"\x05\xff"
+    configured.become(ports + "open = true")
 
 
 def test_fileThatIsGone(configured: Configured) -> None:
