@@ -471,6 +471,19 @@ def test_openListener(file: Callable[[str], str]) -> None:
     )
 
 
+def test_passwordsOnTheCommandLine(start: Start, listener: socket.socket) -> None:
+    """
+    They do their work, and one warning says who can read them.
+    """
+    server = start("--auth", "memory:user:password")
+    with server.connect() as client:
+        client.sendall(LOGIN + connectTo(listener.getsockname()[1]))
+        assert readExactly(client, 8) == b"\x05\x02\x01\x00\x05\x00\x00\x01"
+    server.waitForLog("other users of this host can read its passwords in the list of")
+    assert server.output().count("list of processes") == 1
+    assert "user:password" not in server.output()
+
+
 def test_passwordsInAFileForAll(start: Start, file: Callable[[str], str]) -> None:
     path = file('auth = "memory:user:password"')
     server = start("--config", path)
