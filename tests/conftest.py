@@ -72,7 +72,18 @@ class Server:
 
     def output(self) -> str:
         """
-        What it has logged.
+        What it has logged, when nothing more comes: its log is written a moment later
+        than what it tells of.
+        """
+        before, now = None, self.written()
+        while now != before:
+            time.sleep(0.03)  # another process: there is nothing to wait for
+            before, now = now, self.written()
+        return now
+
+    def written(self) -> str:
+        """
+        What it has logged so far.
         """
         with open(self.log, encoding="utf-8", errors="replace") as file:
             return file.read()
@@ -106,7 +117,7 @@ class Server:
         """
         Wait until it has logged a text so many times.
         """
-        self.waitUntil(lambda: self.output().count(text) >= times)
+        self.waitUntil(lambda: self.written().count(text) >= times)
 
     def waitForDescriptors(self, more: int) -> None:
         """

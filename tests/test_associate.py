@@ -119,7 +119,7 @@ def test_thereAndBack(
         *("command=ASSOCIATE", "reply=00", "up=3 down=6"),
         *("datagramsUp=1", "datagramsDown=2"),
     ):
-        assert f" {field}" in server.output()
+        server.waitForLog(f" {field}")
     assert drops(server) == {}
     server.waitForDescriptors(0)
     assertServes(server, listener)

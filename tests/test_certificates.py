@@ -419,7 +419,7 @@ def test_newCertificate(
         isServed(secure(server, folder), listener)
         old.sendall(connectTo(0))
         assert readAll(old)[:2] == b"\x05\x01"
-    assert "read again" in server.output()
+    server.waitForLog("read again")
 
 
 @pytest.mark.parametrize("file", ["server.key", "server.pem", "ours.pem"])
@@ -446,10 +446,12 @@ def test_filesThatBreak(
         (folder / file).write_bytes(content)
     for _ in range(2):
         isServed(secure(server, folder, authority="kept"), listener)
+    server.waitForLog("the certificates that are in use stay", 1)
     assert server.output().count("the certificates that are in use stay") == 1
     (folder / "new").write_bytes(good)
     (folder / "new").rename(folder / file)
     isServed(secure(server, folder, authority="kept"), listener)
+    server.waitForLog("read again", 1)
     assert server.output().count("read again") == 1
     server.defects = 1
 
@@ -500,6 +502,7 @@ def test_encryptedKey(
     isServed(secure(server, folder), listener)
     isServed(secure(server, folder), listener)
     told = f"{folder}/server.key: the private key is encrypted"
+    server.waitForLog(told, 1)
     assert server.output().count(told) == 1
     server.defects = 1
     assert told in refused("--port", endpoint(folder), *CLIENTS)
@@ -524,6 +527,7 @@ def test_expired(start: Callable[..., Server], tmp_path: Path, wrapping: str) ->
     )
     for path, times in (("both.pem", 1), ("ours.pem", 2)):
         told = f"{tmp_path}/{path}: the certificate of CN=ours expired on"
+        server.waitForLog(told, times)
         assert server.output().count(told) == times
 
 

@@ -478,7 +478,7 @@ def test_noAccounts(start: Callable[..., Server], tmp_path: Path) -> None:
     users = tmp_path / "users"
     users.touch(0o600)
     server = start("--auth", f"hashed:{users}")
-    assert "has no accounts: nobody is let in" in server.output()
+    server.waitForLog("has no accounts: nobody is let in")
     assert logIn(server, b"alice", b"wonderland") == b"\x05\x02\x01\x01"
     with server.connect() as client:
         client.sendall(b"\x05\x01\x00")
@@ -537,6 +537,7 @@ def test_fileThatBreaks(start: Callable[..., Server], users: Path) -> None:
     users.write_text("alice:wonderland\n")
     for _ in range(2):
         assert logIn(server, b"alice", b"wonderland") == b"\x05\x02\x01\x01"
+    server.waitForLog(f"{users}: line 1: ", 1)
     assert server.output().count(f"{users}: line 1: ") == 1
     server.defects = 1
 

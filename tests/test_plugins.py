@@ -357,6 +357,7 @@ def test_brokenModuleThatNobodyAsksFor(
     It is named once, and the server runs.
     """
     server = start("--authenticator", "knock:80")
+    server.waitForLog(broken, 1)
     assert server.output().count(broken) == 1
     assert chosen(server, 0x80) == b"\x05\x80"
     server.defects = 1

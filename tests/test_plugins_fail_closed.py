@@ -90,7 +90,7 @@ def test_checker(
         client.sendall(logIn(b"user") + request)
         assert readAll(client) == b"\x05\x02\x01\x01"
     assertUntouched(listener)
-    assert "Checker failed in requestAvatarId" in server.output()
+    server.waitForLog("Checker failed in requestAvatarId")
     assertNoSecret(server)
     assertCounted(server, {}, {"02": {"failed": 1}})
     with server.connect() as client:
@@ -202,7 +202,7 @@ def test_policy(
         client.sendall(GREET + connectTo(listener.getsockname()[1]))
         assert readAll(client) == b"\x05\x00" + failure(2)
     assertUntouched(listener)
-    assert f"Policy failed in {where}" in server.output()
+    server.waitForLog(f"Policy failed in {where}")
     assertCounted(server, {"CONNECT": {"02": 1}}, {"00": {"succeeded": 1}})
 
 

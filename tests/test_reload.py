@@ -195,7 +195,7 @@ def test_openByAccident(configured: Configured) -> None:
     server = configured.start(ports + "auth = 'memory:user:password'")
     server.defects = 1
     configured.become(ports, KEPT)
-    assert "port tcp:0: anybody could use this proxy" in server.output()
+    server.waitForLog("port tcp:0: anybody could use this proxy")
     assert answer(server, GREET) == b"\x05\xff"
     configured.become(ports + "open = true")
 
@@ -205,7 +205,7 @@ def test_fileThatIsGone(configured: Configured) -> None:
     server.defects = 1
     configured.path.unlink()
     configured.reload(KEPT)
-    assert f"{KEPT}: {configured.path}: No such file" in server.output()
+    server.waitForLog(f"{KEPT}: {configured.path}: No such file")
 
 
 def test_listeners(configured: Configured, listener: socket.socket) -> None:
@@ -264,6 +264,7 @@ def test_settings(configured: Configured) -> None:
     server.waitForLog("access-log has changed, which takes hold at the next start")
     server.waitForLog("log has changed, which takes hold at the next start")
     configured.reload()
+    server.waitForLog("at the next start", 2)
     assert server.output().count("at the next start") == 2
 
 
@@ -300,6 +301,7 @@ def test_accountIsGone(
     write(changed)
     configured.reload()
     assertEnded(*goes)
+    server.waitForLog("revised: the account is gone", 1)
     assert server.output().count("revised: the account is gone") == 1
     assertPasses(*stays)
     refused = b"\x05\x02\x01\x01"
@@ -438,7 +440,7 @@ def test_certificates(
     key.write_bytes(b"no key")
     server.defects = server.output().count("#error") + 1
     configured.reload(KEPT)
-    assert "port " + endpoint in server.output()
+    server.waitForLog("port " + endpoint)
     if endpoint.startswith("ssl:"):
         assert shown(place) == second
 

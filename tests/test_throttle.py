@@ -128,14 +128,14 @@ def test_malformedIsNoGuess(start: Callable[..., Server]) -> None:
 def test_nameInTheLog(start: Callable[..., Server]) -> None:
     server = start("--auth", USERS, "--set", "throttle.refuse-after=1")
     assert not isLetIn(server, b"a\nthrottle=refused", b"wrong")
-    assert "user=a\\x0athrottle=refused failures=1" in server.output()
+    server.waitForLog("user=a\\x0athrottle=refused failures=1")
     for name, shown in (
         (b"b failures=9 c", '"b failures=9 c"'),
         (b'd" e', r'"d\x22 e"'),
         (b"", '""'),
     ):
         assert not isLetIn(server, name, b"wrong", f"127.0.0.{40 + len(name)}")
-        assert f"user={shown} failures=1 seconds=" in server.output()
+        server.waitForLog(f"user={shown} failures=1 seconds=")
 
 
 # -- at a time of the test's ------------------------------------------------------

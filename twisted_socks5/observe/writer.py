@@ -22,7 +22,7 @@ _log = Logger(namespace="twisted_socks5")
 _QUEUED = 10_000
 _LONGEST = 16_384
 _BATCH = 1000
-_GATHERING = 0.02
+_GATHERING = 0.005
 _RETRY = 1.0
 
 
