@@ -62,7 +62,7 @@ class Supervisor(MultiService):
         listeners: Sequence[Listener],
         arguments: Sequence[str],
         grace: float,
-        check: Callable[[], object],
+        check: Callable[[], float],
         ledger: LocalLedger,
     ) -> None:
         """
@@ -70,8 +70,8 @@ class Supervisor(MultiService):
         @param listeners: What they accept from.
         @param arguments: Their command line, which is ours.
         @param grace: How long their sessions may take to finish, in seconds.
-        @param check: Reads what workers read again at SIGHUP; raises C{ValueError}
-            if something is wrong with it.
+        @param check: Reads what workers read again at SIGHUP, and returns the grace
+            time that there is then; raises C{ValueError} if something is wrong with it.
         @param ledger: Where it is counted what all of them have together.
         """
         MultiService.__init__(self)
@@ -167,7 +167,7 @@ class Supervisor(MultiService):
         if self._signals.isStopping:
             return
         try:
-            self._check()
+            self._grace = self._check()
         except ValueError as error:
             tellWhatIsWrong(error)
             return
@@ -260,13 +260,18 @@ def makeSupervisor(reactor: Any, options: SOCKS5Options) -> LoggedService:
         server = makeServer(reactor, options, logs, ledger, BindingReactor(reactor))
     except ValueError as error:
         fail(error)
+
+    def check() -> float:
+        server.reload.prepare()
+        return options.configure().settings.timeout.grace
+
     supervisor = Supervisor(
         reactor,
         options.configuration.workers,
         server.listeners,
         options.arguments,
         settings.timeout.grace,
-        server.reload.prepare,
+        check,
         ledger,
     )
     if keeper is not None:
