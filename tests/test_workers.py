@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -107,6 +108,16 @@ def status(pid: int) -> dict[str, list[str]]:
     return {name.rstrip(":"): values for name, *values in lines}
 
 
+def isClosed(client: socket.socket) -> bool:
+    """
+    Wait for the end of a connection, or for a byte.
+    """
+    try:
+        return client.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
 def carries(each: Tunnel) -> bool:
     """
     Whether a tunnel is there, or has ended.
@@ -170,6 +181,38 @@ def test_oneIsKilled(start: Callable[..., Server], listener: socket.socket) -> N
             assert sum(carries(each) for each in living) == len(living)
     server.waitForLog("worker 1 was ended by signal 9")
     server.defects = 1
+
+
+def test_oneHasNoDescriptorsLeft(
+    start: Callable[..., Server], listener: socket.socket
+) -> None:
+    """
+    It leaves clients to the other one; if that has none either, they are closed.
+    """
+    server = start("--workers", "2")
+    pids = ready(server)
+    _, most = resource.prlimit(pids[0], resource.RLIMIT_NOFILE)
+    made: list[Tunnel] = []
+    resource.prlimit(
+        pids[0], resource.RLIMIT_NOFILE, (descriptorsOf(pids[0]) + 3, most)
+    )
+    for _ in range(50):
+        made.append(tunnel(server, listener))
+    resource.prlimit(
+        pids[1], resource.RLIMIT_NOFILE, (descriptorsOf(pids[1]) + 3, most)
+    )
+    with server.connect() as client:
+        client.sendall(GREET)
+        assert isClosed(client)
+    server.waitForLog("too few descriptors")
+    for each in made:
+        assertCarries(*each)
+    for pid in pids:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
+    made.append(tunnel(server, listener))
+    for each in made:
+        for end in each:
+            end.close()
 
 
 def test_supervisorIsKilled(

@@ -51,6 +51,12 @@ How long, in seconds, a client waits for another process to accept it, before th
 one does, which has more than its share.
 """
 
+_LEFT_TO_OTHERS = 10
+"""
+How often it is looked again before those are turned away whom no other process has
+accepted.
+"""
+
 _TURNED_AWAY_AT_ONCE = 200
 """
 How many clients a listener turns away before others get their turn.
@@ -90,6 +96,9 @@ class Accepting:
     @ivar isAhead: Tells whether other processes that accept from the same ports
         have fewer clients.
     @ivar isOpen: Whether there are ports, and they are not to be closed.
+    @ivar isShared: Whether other processes accept from the same ports.  Then those
+        who come are left to them, and only those are turned away, once a second, who
+        wait still.
     @ivar isShort: Whether there is no room.
     @ivar turnedAway: How many clients were turned away so far.
     """
@@ -102,6 +111,7 @@ class Accepting:
         """
         self.isAhead: Callable[[], bool] = lambda: False
         self.isOpen = False
+        self.isShared = False
         self.isShort = False
         self.turnedAway = 0
         self._reactor = reactor
@@ -109,6 +119,7 @@ class Accepting:
         self._doors: list[_Door] = []
         self._spare: int | None = None
         self._looking: IDelayedCall | None = None
+        self._looks = 0
         self._told = 0
         self._toldAt = -_BETWEEN_LINES
 
@@ -177,7 +188,9 @@ class Accepting:
         self.isShort = True
         for door in self._living():
             self._reactor.removeReader(door)
-        self._turnAway()
+        self._looks = 0
+        if not self.isShared:
+            self._turnAway()
         if self._looking is None:
             self._looking = self._reactor.callLater(_PAUSE, self._look)
 
@@ -190,7 +203,9 @@ class Accepting:
                 for door in doors:
                     self._reactor.addReader(door)
             else:
-                self._turnAway()
+                self._looks += 1
+                if not self.isShared or self._looks % _LEFT_TO_OTHERS == 0:
+                    self._turnAway()
         self._tell()
         if self.isShort or self._told < self.turnedAway:
             self._looking = self._reactor.callLater(_PAUSE, self._look)

@@ -186,6 +186,7 @@ def serve(start: Mapping[str, Any], reactor: Any) -> None:
         server = makeServer(reactor, options, logs, ledger, adopting)
     except ValueError as error:
         fail(error)
+    server.factory.accepting.isShared = True
     service = LoggedService(logs, server)
     os.chdir(folder)
     factory = server.factory
