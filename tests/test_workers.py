@@ -619,6 +619,70 @@ def test_privileges(
         end.close()
 
 
+def test_bandwidthOfAll(start: Callable[..., Server], listener: socket.socket) -> None:
+    """
+    It is what all workers have together.
+    """
+    server = start("--workers", "2", "--set", "limit.bandwidth=200000")
+    pids = ready(server)
+    sent = bytes(20000)
+    with tunnels(server, listener, pids) as made:
+        began = time.monotonic()
+        for client, _ in made:
+            client.sendall(sent)
+        for _, destination in made:
+            destination.settimeout(60)
+            assert readExactly(destination, len(sent)) == sent
+        # What there is at the beginning, and what each worker has taken ahead.
+        ahead = 200000 * (0.25 + 2 * 0.1)
+        least = (len(made) * len(sent) - ahead) / 200000
+        assert time.monotonic() - began >= least
+
+
+def test_quotaOfAll(
+    start: Callable[..., Server], listener: socket.socket, tmp_path: Path
+) -> None:
+    """
+    What a user carries in all workers is counted together, and kept.
+    """
+    arguments = (
+        *("--workers", "2", "--auth", "memory:user:password"),
+        *("--set", "limit.bytes-per-day=1000000"),
+        *("--set", f"quota.file={tmp_path}/quotas"),
+    )
+    server = start(*arguments)
+    pids = ready(server)
+    before = {pid: descriptorsOf(pid) for pid in pids}
+    made: list[Tunnel] = []
+
+    def login(server: Server) -> bytes:
+        client = server.connect()
+        client.sendall(LOGIN + connectTo(listener.getsockname()[1]))
+        answer = readExactly(client, 14)
+        if answer[5] == 0:
+            made.append((client, listener.accept()[0]))
+        else:
+            client.close()
+        return answer
+
+    while any(descriptorsOf(pid) == before[pid] for pid in pids):
+        assert login(server)[4:6] == b"\x05\x00"
+    sent = bytes(1200000 // len(made))
+    for client, destination in made:
+        client.sendall(sent)
+        destination.settimeout(10)
+        readExactly(destination, len(sent))
+    for client, destination in made:
+        assert isClosed(client)
+        client.close()
+        destination.close()
+    assert login(server)[4:6] == b"\x05\x02"
+    server.process.send_signal(signal.SIGTERM)
+    server.process.wait(10)
+    again = start(*arguments)
+    assert login(again)[4:6] == b"\x05\x02"
+
+
 FROM_SYSTEMD = """
 import os, socket, sys
 listening = socket.create_server(("127.0.0.1", 0))
