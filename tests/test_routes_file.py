@@ -94,7 +94,7 @@ def assertGoes(server: Server, listener: socket.socket, host: bytes = b"") -> No
 def reload(server: Server, path: Path, text: str, times: int = 1) -> None:
     path.write_text(text)
     server.process.send_signal(signal.SIGHUP)
-    server.waitForLog("rules were loaded", times)
+    server.waitForLog("the configuration was loaded", times)
 
 
 # -- what is read ---------------------------------------------------------------------

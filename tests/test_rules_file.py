@@ -324,7 +324,7 @@ def test_linesOfStrangeText() -> None:
     text = (
         '# [[rule]] "\n[[rule]]\naction = "allow" # [\n'
         'comment = "[[rule]] # \\" \' = "\n'
-        "user = ['a]', \"\"\"b\n[[rule]]\n\"\"\", '''c\n''']\n"
+        "user = ['a]', \"\"\"b\n[[rule]]\nb\"\"\", '''c\nc''']\n"
         "\n  [[ rule ]]\n'action' = 'deny'\n\"port\" = [1, [], 2]\n"
     )
     with pytest.raises(TOMLFileError, match=r"^x:12: port: expected a number"):

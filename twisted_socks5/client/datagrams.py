@@ -66,6 +66,8 @@ class _Relay(DatagramProtocol):
     message from there would be the end of it.
     """
 
+    noisy = False
+
     def __init__(self, port: SOCKS5DatagramPort) -> None:
         self._port = port
 
