@@ -37,6 +37,7 @@ class Admission:
     listener, then those of the rule that lets a session pass.  A session has to
     keep all of them.
 
+    @ivar boundsBandwidth: Whether there are limits of bandwidth for all sessions.
     @ivar countsConnections: Whether there are limits that clients can be over before
         they are served.
     @ivar ledger: Where everything is counted.
@@ -88,7 +89,7 @@ class Admission:
     def _takeUp(self) -> None:
         self._allowances = (*self._outer, self._own)
         self.countsConnections = any(one.countsConnections for one in self._allowances)
-        self._boundsBandwidth = any(one.boundsBandwidth for one in self._allowances)
+        self.boundsBandwidth = any(one.boundsBandwidth for one in self._allowances)
         self._countsUsers = any(one.countsUsers for one in self._allowances)
         for inner in self._inner:
             inner._outer = self._allowances
@@ -141,7 +142,7 @@ class Admission:
 
         @param rules: Those that let it pass, and have limits.
         """
-        if not self._boundsBandwidth and not rules:
+        if not self.boundsBandwidth and not rules:
             return None
         identity = session.identity
         assert identity is not None

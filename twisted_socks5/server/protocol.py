@@ -7,7 +7,7 @@ One client's connection, phase by phase.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,6 @@ from twisted_socks5.errors import (
     ConnectionNotAllowed,
     GeneralFailure,
     NoAcceptableMethod,
-    ReplyError,
     SOCKSError,
     StreamEnded,
 )
@@ -40,15 +39,13 @@ from twisted_socks5.interfaces import (
     IWatchedOutbound,
 )
 from twisted_socks5.layered import LayeredTransport
-from twisted_socks5.limits.admission import Holding
-from twisted_socks5.limits.allowance import Allowance
 from twisted_socks5.limits.bandwidth import Meters
 from twisted_socks5.limits.claims import Claim
 from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.outcome import outcomeOf
-from twisted_socks5.policy import Decision
 from twisted_socks5.relay.halfclose import canHalfClose, passHalfClose
 from twisted_socks5.relay.plain import plainTransport
+from twisted_socks5.server.accounting import Accounting
 from twisted_socks5.server.exchange import Exchange
 from twisted_socks5.server.request import Request
 from twisted_socks5.server.session import Session, State
@@ -63,11 +60,6 @@ if TYPE_CHECKING:
 
 _NO_METHOD = wire.MethodChoice(wire.NO_ACCEPTABLE_METHODS).encode()
 _NO_ADDRESS = Address(IPv4Address(0), 0)
-
-_PORTS_OPEN = ("binds-per-client", "associations-per-client")
-"""
-What there is too little of rather than that it is not allowed.
-"""
 
 _LINGER = 0.5
 """
@@ -99,10 +91,7 @@ class SOCKS5ServerProtocol(Protocol):
     _timer: Timer | IDelayedCall | None = None
     _plain: Connection | None = None
     _isKnown = False
-    _holding: Holding | None = None
-    _requested: Holding | None = None
-    _rules: dict[Allowance, Holding] | None = None
-    _meters: Meters | None = None
+    _accounting: Accounting | None = None
     _unanswered = 0
     _outbound: IWatchedOutbound | None = None
 
@@ -142,9 +131,9 @@ class SOCKS5ServerProtocol(Protocol):
             session.decision = await factory.judge.decide(request)
             session.decision.enforce()
             if claims := factory.admission.claimsOfRequest(session):
-                await self.claimForRequest(claims)
+                await self.accounting.forRequest(claims)
             if session.decision.limits is not None:
-                await self.claimForRule(session.decision)
+                await self.accounting.forRule(session.decision)
 
         session.state = State.RUNNING
         await outcomeOf(command.run(session, request))
@@ -258,48 +247,14 @@ class SOCKS5ServerProtocol(Protocol):
             raise StreamEnded("the client closed before it was served")
         return Request.of(session)
 
-    async def claimForRequest(self, claims: Sequence[Claim]) -> None:
+    @property
+    def accounting(self) -> Accounting:
         """
-        Count the session for what is limited by user and command.
-
-        @raise ReplyError: One more is too many.
+        What the session is counted for.
         """
-        if self._requested is None:  # else it was before the policy has changed
-            self._requested = Holding(self.factory.admission)
-            await self._claim(self._requested, claims)
-
-    async def claimForRule(self, decision: Decision) -> None:
-        """
-        Count the session, once, for the limits of a rule that lets it pass.
-
-        @raise ReplyError: One more is too many.
-        """
-        assert decision.limits is not None
-        rule = Allowance(decision.scope, decision.limits)
-        if self._rules is None:
-            self._rules = {}
-        if rule in self._rules:
-            return
-        admission = self.factory.admission
-        holding = self._rules[rule] = Holding(admission)
-        try:
-            await self._claim(holding, admission.claimsOfRule(self.session, rule))
-        except ReplyError:
-            del self._rules[rule]
-            raise
-
-    async def _claim(self, holding: Holding, claims: Sequence[Claim]) -> None:
-        refused = holding.admit(claims)
-        if isinstance(refused, Deferred):
-            refused = await refused
-        if refused is None:
-            quotas = [claim for claim in claims if claim.isQuota]
-            if quotas:
-                self.factory.admission.spending.begin(self.session, quotas)
-            return
-        if refused.key in _PORTS_OPEN:
-            raise GeneralFailure(refused.reason)
-        raise ConnectionNotAllowed(refused.reason)
+        if self._accounting is None:
+            self._accounting = Accounting(self.factory.admission, self.session)
+        return self._accounting
 
     # -- what a command does to its client -----------------------------------------
 
@@ -316,7 +271,7 @@ class SOCKS5ServerProtocol(Protocol):
             self._request, address, asked or address
         )
         if decision.limits is not None:
-            await self.claimForRule(decision)
+            await self.accounting.forRule(decision)
 
     async def checkName(self, name: Address) -> None:
         """
@@ -332,11 +287,9 @@ class SOCKS5ServerProtocol(Protocol):
         """
         What bounds the bytes that it carries, if anything does.
         """
-        if self._meters is None:
-            self._meters = self.factory.admission.meters(
-                self.session, self._rules or ()
-            )
-        return self._meters
+        if self._accounting is None and not self.factory.admission.boundsBandwidth:
+            return None
+        return self.accounting.meters
 
     def sendReply(self, reply: int, bound: Address | None) -> None:
         """
@@ -355,8 +308,8 @@ class SOCKS5ServerProtocol(Protocol):
             outbound.abort()
             return
         session.state = State.RELAYING
-        for holding in self._holdings():
-            holding.release("binds-per-client")  # that port is closed
+        if self._accounting is not None:
+            self._accounting.portIsClosed()
         session.dialled = outbound.peer
         if IWatchedOutbound.providedBy(outbound):
             self._outbound = outbound
@@ -555,22 +508,12 @@ class SOCKS5ServerProtocol(Protocol):
         if session.state is State.ENDED:
             return
         session.reason = session.reason or reason
-        for holding in self._holdings():
-            holding.release()
+        if self._accounting is not None:
+            self._accounting.end()
         if self._outbound is not None:
             self._outbound.ended()
-        if self._meters is not None:
-            self._meters.stop()
         self.factory.admission.spending.end(session)
         self.factory.sessionEnded(session)
-
-    def _holdings(self) -> Iterator[Holding]:
-        if self._holding is not None:
-            yield self._holding
-        if self._requested is not None:
-            yield self._requested
-        if self._rules is not None:
-            yield from self._rules.values()
 
     def stopTimer(self) -> None:
         """
@@ -594,10 +537,11 @@ class SOCKS5ServerProtocol(Protocol):
         self.session = factory.registry.open(self, peer, local)
         if factory.accessLog is not None:
             factory.accessLog.sessionStarted(self.session)
-        if factory.admission.countsConnections:
-            self._holding = Holding(factory.admission)
-            if not self.claimForConnection(factory.admission.claimsOfAll()):
-                return
+        admission = factory.admission
+        if admission.countsConnections and not self.claimForConnection(
+            admission.claimsOfAll()
+        ):
+            return
         self._plain = plainTransport(transport)
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
@@ -615,8 +559,7 @@ class SOCKS5ServerProtocol(Protocol):
 
         @return: Whether it may stay, for what is known now.
         """
-        assert self._holding is not None
-        refused = self._holding.admit(claims)
+        refused = self.accounting.forConnection(claims)
         if isinstance(refused, Deferred):
             self._unanswered += 1
             refused.addCallback(self._answered)
@@ -659,7 +602,7 @@ class SOCKS5ServerProtocol(Protocol):
         @return: Whether it may stay.
         """
         self._isKnown = True
-        if self._holding is None:
+        if self._accounting is None:
             return True
         claims = self.factory.admission.claimsOfClient(self.session.client)
         return self.claimForConnection(claims)
