@@ -72,14 +72,16 @@ class Server:
 
     def output(self) -> str:
         """
-        What it has logged, when nothing more comes: its log is written a moment later
-        than what it tells of.
+        What it has logged, when nothing more comes for now: its log is written a moment
+        later than what it tells of.
         """
-        before, now = None, self.written()
-        while now != before:
-            time.sleep(0.03)  # another process: there is nothing to wait for
-            before, now = now, self.written()
-        return now
+        written = self.written()
+        for _ in range(20):
+            time.sleep(0.02)  # another process: there is nothing to wait for
+            before, written = written, self.written()
+            if written == before:
+                break
+        return written
 
     def written(self) -> str:
         """
