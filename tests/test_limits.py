@@ -298,14 +298,16 @@ def test_listenersLimits(
         )
 
     def come() -> socket.socket | None:
-        client = socket.create_connection(own, 10)
-        try:
+        client = None
+        try:  # it may be refused before it has connected
+            client = socket.create_connection(own, 10)
             client.sendall(GREET)
             if client.recv(2) == b"\x05\x00":
                 return client
         except ConnectionError:
             pass
-        client.close()
+        if client is not None:
+            client.close()
         return None
 
     write("limit = { sessions = 1 }\n")

@@ -473,14 +473,14 @@ def test_unreadablePasswords(tmp_path: Path) -> None:
 def test_passwordsThatVanish(start: Callable[..., Server], tmp_path: Path) -> None:
     users = tmp_path / "users"
     users.touch(0o600)
-    users.write_text("user:password\n")
+    users.write_text("user:swordfish\n")
     server = start("--auth", f"file:{users}")
     users.unlink()
     with server.connect() as client:
         client.sendall(b"\x05\x01\x00")
         assert readAll(client) == b"\x05\xff"
     with server.connect() as client:
-        client.sendall(b"\x05\x01\x02\x01\x04user\x08password")
+        client.sendall(b"\x05\x01\x02\x01\x04user\x09swordfish")
         assert readAll(client) == b"\x05\x02\x01\x01"
     server.defects = 1
-    assert "password" not in server.output()
+    assert "swordfish" not in server.output()
