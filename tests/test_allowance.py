@@ -600,6 +600,18 @@ def test_answerThatComesLater() -> None:
     assert [claim.key for claim in ledger.released] == ["sessions", "sessions-per-user"]
 
 
+def test_clientThatHasSaidEverything() -> None:
+    """
+    It may close its direction before it is known whether it may stay.
+    """
+    ledger = Elsewhere()
+    client = Server(limits=Limits(sessions=1), ledger=ledger).ask("alice")
+    client.protocol.readConnectionLost()
+    assert not client.transport.disconnected
+    ledger.asked[0][1].callback(None)
+    assert client.answer[:4] == b"\x05\x02\x01\x00"
+
+
 def test_answerBeforeTheClientSpeaks() -> None:
     ledger = Elsewhere()
     client = Server(limits=Limits(sessions=1), ledger=ledger).come()

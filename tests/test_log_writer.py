@@ -304,3 +304,21 @@ def test_floodOfManyKinds() -> None:
         flood.admits(refused(f"reason {number}"))
     clock.advance(1)
     assert told == [{"suppressed": 89, "client": "any", "reason": "any other"}]
+
+
+def test_fileThatCannotBeMovedAway(tmp_path: Path) -> None:
+    """
+    It is written to all the same, which is told once.
+    """
+    path = tmp_path / "access"
+    (tmp_path / "access.1").mkdir()
+    destination = FileDestination(str(path), rotateBytes=5, rotateFiles=1)
+    with capturedLogs() as events:
+        for text in ("aaaaaaaa", "b", "c"):
+            destination.write([Line(text)])
+    assert path.read_text() == "aaaaaaaa\nb\nc\n"
+    (event,) = events
+    assert event["log_level"] is LogLevel.error
+    (tmp_path / "access.1").rmdir()
+    destination.write([Line("d")])
+    assert path.read_text() == "d\n"

@@ -16,6 +16,7 @@ from twisted.logger import ILogObserver, Logger, LogPublisher
 
 from twisted_socks5.limits import LocalLedger
 from twisted_socks5.limits.claims import Claim
+from twisted_socks5.service.workers.counting import Gathered
 from twisted_socks5.service.workers.forwarding import Forwarder, logForwarded
 from twisted_socks5.service.workers.keptalive import LONG, MOST, KeptAlive
 from twisted_socks5.service.workers.ledger import (
@@ -260,3 +261,29 @@ def test_toldInParts() -> None:
     text = b"".join(told.part(part)["text"] for part in range(first["parts"]))
     assert json.loads(text) == value
     assert told.part(first["parts"])["text"] == b""
+
+
+# -- counting --------------------------------------------------------------------------
+
+
+def test_askedTwiceAtOnce() -> None:
+    """
+    What a worker has counted that ends meanwhile is there once.
+    """
+    answers: list[Deferred[dict[int, Any]]] = []
+
+    def gather(subject: str) -> Deferred[dict[int, Any]]:
+        answers.append(Deferred())
+        return answers[-1]
+
+    living = {1, 2}
+    counted = {"sessions": {}, "workers": 1, "linesDropped": 100}
+    gathered = Gathered(gather, lambda: living, dict)
+    results: list[Any] = []
+    for _ in range(2):
+        Deferred.fromCoroutine(gathered.snapshot()).addCallback(results.append)
+    askedBefore = len(answers)
+    living.remove(1)
+    answers[0].callback({1: counted})
+    answers[1].callback({1: counted} if askedBefore == 2 else {})
+    assert [each["linesDropped"] for each in results] == [100, 100]

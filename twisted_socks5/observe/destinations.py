@@ -15,7 +15,11 @@ import stat
 import time
 from collections.abc import Iterable, Sequence
 
+from twisted.logger import Logger
+
 from twisted_socks5.observe.writer import Line
+
+_log = Logger(namespace="twisted_socks5")
 
 _OPENING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_NONBLOCK
 _MODE = 0o640
@@ -101,17 +105,33 @@ class FileDestination(StreamDestination):
         self._path = os.path.abspath(path)
         self._rotateBytes = rotateBytes
         self._rotateFiles = rotateFiles
+        self._isTold = False
         super().__init__(os.open(self._path, _OPENING, _MODE), path)
 
     def write(self, lines: Sequence[Line]) -> None:
         """
-        Write lines; first move away what has become too long.
+        Write lines; first move away what has become too long.  What cannot be moved
+        is written to all the same.
 
         @raise OSError: They could not all be written.
         """
         if self._rotateBytes and self._length() >= self._rotateBytes:
-            self.rotate()
+            try:
+                self.rotate()
+            except OSError as problem:
+                self._tellOnce(problem)
+            else:
+                self._isTold = False
         super().write(lines)
+
+    def _tellOnce(self, problem: OSError) -> None:
+        if not self._isTold:
+            self._isTold = True
+            _log.error(
+                "the log {name} cannot be moved away: {problem}",
+                name=self.name,
+                problem=problem.strerror or str(problem),
+            )
 
     def _length(self) -> int:
         return os.fstat(self._descriptor).st_size
@@ -141,6 +161,9 @@ class FileDestination(StreamDestination):
                 self._moveAway()
         except FileNotFoundError:
             pass  # somebody else did
+        except OSError:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            raise
         self.reopen()
 
     def _moveAway(self) -> None:

@@ -652,9 +652,9 @@ class SOCKS5ServerProtocol(Protocol):
         if state is State.CLOSING:
             self.stopTimer()
             self._closeNow()
-        elif self._serving is None or (
-            state in (State.AUTHENTICATING, State.DECIDING, State.RUNNING)
-            and self.stream.isEmpty
+        elif self.stream.isEmpty and (
+            self._serving is None
+            or state in (State.AUTHENTICATING, State.DECIDING, State.RUNNING)
         ):
             self.session.reason = self.session.reason or "client closed"
             self.close()

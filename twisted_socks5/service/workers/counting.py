@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Container
 from typing import Any
 
+from twisted.internet.defer import DeferredLock
+
 from twisted_socks5.observe.counts import Snapshot, total
 
 COUNTS = "counts"
@@ -40,11 +42,20 @@ class Gathered:
         self._own = own
         self._last: dict[int, Snapshot] = {}
         self._ended: Snapshot = {}
+        self._lock = DeferredLock()
 
     async def snapshot(self) -> Snapshot:
         """
-        All of them at this moment.
+        All of them at this moment.  Who asks meanwhile waits: nobody that ends is
+        counted twice.
         """
+        await self._lock.acquire()
+        try:
+            return await self._total()
+        finally:
+            self._lock.release()
+
+    async def _total(self) -> Snapshot:
         told = await self._gather(COUNTS)
         answers = {number: told[number] for number in told if told[number] is not None}
         self._last |= answers
