@@ -12,6 +12,7 @@ several lines for each client that waits.  So we look first.
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,15 @@ _EACH = 2
 How many descriptors a client takes: its own connection, and that to its
 destination.
 """
+
+_AT_MOST = 8
+_OTHERS = 256
+"""
+More descriptors than a session takes, with pipes or ports for datagrams; and more than
+all else together.
+"""
+
+_NO_IDEA = 1 << 40
 
 _MOST_OWED = 32
 """
@@ -103,12 +113,20 @@ class Accepting:
     @ivar turnedAway: How many clients were turned away so far.
     """
 
-    def __init__(self, reactor: Any, handshaking: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        handshaking: Callable[[], int],
+        sessions: Callable[[], int] | None = None,
+    ) -> None:
         """
         @param reactor: What the ports are read by.
         @param handshaking: Tells how many of those who were accepted have not
             asked for anything yet.
+        @param sessions: Tells how many clients there are; without it, it is tried each
+            time whether there is room.
         """
+        self._sessions = sessions or (lambda: _NO_IDEA)
         self.isAhead: Callable[[], bool] = lambda: False
         self.isOpen = False
         self.isShared = False
@@ -166,6 +184,9 @@ class Accepting:
         @param most: Where to stop counting.
         """
         kept = _HEADROOM + min(self._handshaking(), _MOST_OWED)
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if limit - _OTHERS - _AT_MOST * self._sessions() > kept + _EACH * most:
+            return most  # without having to try
         return (freeDescriptors(some, kept + _EACH * most) - kept) // _EACH
 
     def letOthers(self, door: _Door) -> None:

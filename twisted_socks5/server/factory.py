@@ -127,7 +127,9 @@ class SOCKS5ServerFactory(ServerFactory):
         self.registry = SessionRegistry()
         self.admission = admission or Admission(reactor, limits)
         self.handshakes = TimerQueue(reactor, self.timeouts.handshake)
-        self.accepting = Accepting(reactor, lambda: len(self.handshakes))
+        self.accepting = Accepting(
+            reactor, lambda: len(self.handshakes), self.registry.__len__
+        )
         self.commands: dict[int, ICommand] = {}
         self.counts = counts or self._ownCounts()
         if commands is None:
