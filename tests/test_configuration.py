@@ -584,3 +584,24 @@ def test_nothingToExplain(file: Callable[[str], str], text: str, words: str) -> 
     assert done.returncode == 2
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("key", ["auth", "default-route", "policy", "port", "relay"])
+def test_secretThatIsWrong(
+    file: Callable[[str], str], tmp_path: Path, key: str
+) -> None:
+    """
+    It is not shown, whatever is wrong with it.
+    """
+    (tmp_path / "secret").write_text("swordfish")
+    (tmp_path / "secret").chmod(0o600)
+    path = file(f"{key} = {{ file = '{tmp_path}/secret' }}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "twisted", "socks5", "--check", "--config", path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert f"server.toml:1: {key}: " in done.stderr
+    assert "swordfish" not in done.stderr + done.stdout

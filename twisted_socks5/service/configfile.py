@@ -163,6 +163,7 @@ class _Reader:
         C{{ env = "NAME" }} or C{{ file = "PATH" }}.
         """
         isNumber = key in ("port", "endpoint", "workers", "metrics")
+        isSecret = isinstance(value, dict)
         if isinstance(value, dict):
             value = self._fetch(table, key, value, item)
         elif isNumber and isinstance(value, int) and not isinstance(value, bool):
@@ -172,7 +173,7 @@ class _Reader:
             table.fail(key, f"expected {expected}, not {value!r}", item)
         if not value:
             table.fail(key, "expected something, not an empty text", item)
-        said = Said(value, table.where(key, item), self._folder)
+        said = Said(value, table.where(key, item), self._folder, isSecret)
         self.seen.append(said)
         return said
 

@@ -25,11 +25,14 @@ class Said:
     @ivar text: The text.
     @ivar where: What to call it in errors: C{--auth}, or C{FILE:LINE: auth}.
     @ivar folder: Where relative paths in it begin.
+    @ivar isSecret: Whether it came from the environment or a file of its own, and is
+        not to be shown.
     """
 
     text: str = attrs.field(repr=False)
     where: str = attrs.field(eq=False)
     folder: str = ""
+    isSecret: bool = attrs.field(default=False, eq=False)
 
     @property
     def name(self) -> str:
@@ -65,6 +68,8 @@ class Said:
 
         @param what: What to call it; by default its name.
         """
+        if self.isSecret:  # which the problem may tell of, too
+            return ValueError(f"{self.where}: what is there is not as expected")
         return ValueError(f"{self.where} {what or self.name}: {problem}")
 
 
