@@ -127,7 +127,7 @@ class Place:
         factory = SOCKS5ServerFactory(
             self.reactor, authenticators or [NoAuthentication()], **options
         )
-        factory.port = await self.listen(factory)  # type: ignore[attr-defined]
+        factory.port = await self.listen(factory)  # type: ignore[attr-defined]  # for the tests alone
         return factory
 
     def to(self, port: int) -> TCP4ClientEndpoint:

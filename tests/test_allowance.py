@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
+from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,6 +50,8 @@ from twisted_socks5.interfaces import (
 from twisted_socks5.limits import Admission, LocalLedger
 from twisted_socks5.limits.claims import Claim, clientOf, userOf
 from twisted_socks5.limits.tokenbucket import TokenBucket
+from twisted_socks5.server.accounting import Accounting
+from twisted_socks5.wire import Command
 
 HOST = ip_address("192.0.2.1")
 
@@ -656,3 +660,37 @@ def test_ledgerThatFails() -> None:
         ledger.asked[0][1].errback(Failure(ConnectionLost()))
     assert client.transport.disconnected
     assert [event["log_level"].name for event in events] == ["error"]
+
+
+def test_twoAskForOneRule() -> None:
+    """
+    Nobody passes by a rule while it is not known yet whether there is room.
+    """
+    ledger = Elsewhere()
+    session: Any = SimpleNamespace(
+        client=Address(ip_address("192.0.2.1"), 1),
+        identity=Identity("alice", b"alice", (), 2),
+        command=int(Command.ASSOCIATE),
+    )
+    accounting = Accounting(Admission(Clock(), ledger=ledger), session)
+    decision = attrs.evolve(Decision.allow(limits=Limits(sessions=1)), scope="rule")
+    outcomes: list[object] = []
+    for _ in range(3):
+        asked = Deferred.fromCoroutine(accounting.forRule(decision))
+        asked.addBoth(outcomes.append)
+    assert outcomes == []
+    for _ in range(2):
+        claims, answer = ledger.asked[-1]
+        answer.callback(claims[0])
+    refused, alsoRefused = outcomes
+    for each in (refused, alsoRefused):
+        assert isinstance(each, Failure)
+        assert each.check(ConnectionNotAllowed)
+    accounting.end()
+    ledger.asked[-1][1].callback(None)
+    assert len(ledger.asked) == 3
+    assert ledger.released == list(ledger.asked[-1][0])
+    late = Deferred.fromCoroutine(accounting.forRule(decision))
+    late.addErrback(lambda failure: outcomes.append(failure.type))
+    assert outcomes[-1] is ConnectionNotAllowed
+    assert len(ledger.asked) == 3

@@ -136,7 +136,7 @@ class Relay:
             **options,
         )
         # The port has what the association uses of a transport, and no more.
-        self.association.makeConnection(self.port)  # type: ignore[arg-type]
+        self.association.makeConnection(self.port)  # type: ignore[arg-type]  # it has what an association asks of a port
 
     def becameIdle(self) -> None:
         self.idle += 1

@@ -321,7 +321,7 @@ async def test_noMoreThanThereIs(
         relay=RELAYS[relay](place.reactor, Timeouts()),
         admission=Admission(clock, Limits(bandwidthPerSession=100_000)),
     )
-    port: int = proxy.port  # type: ignore[attr-defined]
+    port: int = proxy.port  # type: ignore[attr-defined]  # Place.proxy has added it
     if isTLS:
         port = await place.listen(proxy, isTLS=True)
     target = await place.serve(HalfClosingPeer)
@@ -421,7 +421,7 @@ async def test_sentWithTheRequest(place: Place, relay: str) -> None:
         admission=Admission(clock, Limits(bandwidthPerSession=100_000)),
     )
     target = await place.serve(HalfClosingPeer)
-    port: int = proxy.port  # type: ignore[attr-defined]
+    port: int = proxy.port  # type: ignore[attr-defined]  # Place.proxy has added it
     client: Any = await place.to(port).connect(factoryOf(HalfClosingPeer))
     client.transport.write(GREET + connectTo(target) + PAYLOAD[:50_000])
     await place.until(lambda: place.protocols)

@@ -73,7 +73,7 @@ class Web:
         self.pools: list[HTTPConnectionPool] = []
 
     async def start(self, isTLS: bool = False) -> None:
-        site: Any = Site(Page())  # type: ignore[no-untyped-call]
+        site: Any = Site(Page())  # type: ignore[no-untyped-call]  # Twisted's has no types
         site.noisy = False
         self.port = await self.place.listen(site, isTLS=isTLS)
         self.proxies = [
@@ -90,7 +90,7 @@ class Web:
     def factory(
         self, *authenticators: Any, proxy: int = 0, policy: Any = None
     ) -> SOCKS5AgentEndpointFactory:
-        endpoint = self.place.to(self.proxies[proxy].port)  # type: ignore[attr-defined]
+        endpoint = self.place.to(self.proxies[proxy].port)  # type: ignore[attr-defined]  # Place.proxy has added it
         return SOCKS5AgentEndpointFactory(
             endpoint, *authenticators, policyForHTTPS=policy or Trusting()
         )

@@ -492,14 +492,14 @@ class Rogue(Peer):
             )
         answer = self.context.step(token) or b""
         if self.answerToContext is not None:
-            self.transport.write(type(self).answerToContext(answer))  # type: ignore[misc]
+            self.transport.write(type(self).answerToContext(answer))  # type: ignore[misc]  # functions as class attributes
         else:
             self.transport.write(frame(CONTEXT, answer))
 
     def agree(self, token: bytes) -> None:
         asked = self.context.unwrap(token).message
         if self.answerToLevel is not None:
-            answer = type(self).answerToLevel(self.context, asked)  # type: ignore[misc]
+            answer = type(self).answerToLevel(self.context, asked)  # type: ignore[misc]  # functions as class attributes
             self.transport.write(answer)
 
 

@@ -258,7 +258,7 @@ class Refused:
 
 def refused(reason: str, host: str = "192.0.2.1") -> ISession:
     ip = IPv6Address(host) if ":" in host else IPv4Address(host)
-    return Refused(reason, Address(ip, 1))  # type: ignore[return-value]
+    return Refused(reason, Address(ip, 1))  # type: ignore[return-value]  # it has what a flood looks at
 
 
 def test_flood() -> None:

@@ -100,7 +100,7 @@ def run() -> Iterator[Callable[..., Started]]:
     started: list[Started] = []
 
     def running(*arguments: str, **options: object) -> Started:
-        started.append(Started(*arguments, **options))  # type: ignore[arg-type]
+        started.append(Started(*arguments, **options))  # type: ignore[arg-type]  # they are passed on
         return started[-1]
 
     yield running
@@ -351,7 +351,7 @@ def test_rotating(run: Callable[..., Started], tmp_path: Path) -> None:
         waitUntil(
             lambda t=turn: (
                 f"session={t} "
-                in "".join(  # type: ignore[misc]
+                in "".join(  # type: ignore[misc]  # of a lambda with a default
                     linesOf(access) + linesOf(first)
                 )
             )

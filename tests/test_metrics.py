@@ -215,7 +215,7 @@ async def test_manyUsers(place: Place) -> None:
     """
     proxy = await place.proxy(passwords(user="password"))
     proxy.counts.countUsers()
-    session = proxy.registry.open(None, None, None)  # type: ignore[arg-type]
+    session = proxy.registry.open(None, None, None)  # type: ignore[arg-type]  # nothing of them is looked at
     for number in range(MAX_USERS + 5):
         session.identity = Identity(f"user{number}")
         proxy.counts.sessionEnded(session)
@@ -371,7 +371,7 @@ async def test_snapshotsOfOthers(place: Place) -> None:
         waiting.append(Deferred())
         return waiting[-1]
 
-    pages = StatusPages(snapshot, lambda: True)  # type: ignore[arg-type]
+    pages = StatusPages(snapshot, lambda: True)  # type: ignore[arg-type]  # a plain function will do
     port = await place.listen(statusFactory(pages))
     answer = fetched(place, port, "/metrics")
     await place.until(lambda: waiting)

@@ -45,7 +45,7 @@ KEY = QuotaKey("", "user alice", "2026-11-24")
 
 def clockAt(*moment: int) -> Clock:
     clock = Clock()
-    clock.advance(datetime(*moment, tzinfo=UTC).timestamp())  # type: ignore[arg-type,misc]
+    clock.advance(datetime(*moment, tzinfo=UTC).timestamp())  # type: ignore[arg-type,misc]  # the year, month and day of a tuple
     return clock
 
 
@@ -100,7 +100,7 @@ def test_asAPlainSum(steps: list[tuple[Claim, int]]) -> None:
     saved += quotas.takeUnsaved()
     assert sum(saved.values()) == sum(plain.values())
     for (_, period), count in (+plain).items():
-        assert saved["", "user alice", period] == count  # type: ignore[index]
+        assert saved["", "user alice", period] == count  # type: ignore[index]  # it is there by now
 
 
 def test_ledger() -> None:
@@ -185,7 +185,7 @@ def test_ledgerElsewhere() -> None:
             return self.answers[-1]
 
     clock, ledger = clockAt(2026, 11, 24), Elsewhere()
-    spending: Any = Spending(clock, ledger, Counter())  # type: ignore[arg-type]
+    spending: Any = Spending(clock, ledger, Counter())  # type: ignore[arg-type]  # what it asks of a ledger
     session = Session()
     spending.begin(session, [DAY])
     clock.advance(1)
@@ -348,7 +348,7 @@ def test_cannotBeTakenUp() -> None:
     def fail(periods: Sequence[str]) -> Any:
         raise OSError("no such file")
 
-    kept.store.open = fail  # type: ignore[method-assign]
+    kept.store.open = fail  # type: ignore[method-assign]  # it breaks
     with capturedLogs() as events:
         kept.keeper.startService()
     assert [event["log_level"].name for event in events] == ["error"]

@@ -130,7 +130,7 @@ def withNames(
 
     running.__name__ = test.__name__
     running.__doc__ = test.__doc__
-    return running  # type: ignore[return-value]
+    return running  # type: ignore[return-value]  # a coroutine will do
 
 
 @contextmanager

@@ -630,7 +630,7 @@ def test_goingOnByTheOldWay() -> None:
     policy = RulePolicy(
         Ruleset(numbered(allow(route="tor")), ["tor"]),
         NOON.timestamp,
-        routes={"tor": tor},  # type: ignore[dict-item]
+        routes={"tor": tor},  # type: ignore[dict-item]  # what is asked of a route here
     )
     for text, isSeen, stays in (
         ("example.org", False, False),
@@ -639,7 +639,7 @@ def test_goingOnByTheOldWay() -> None:
     ):
         policy.replace(
             Ruleset(numbered(allow(route="tor")), ["tor"]),
-            {"tor": tor},  # type: ignore[dict-item]
+            {"tor": tor},  # type: ignore[dict-item]  # what is asked of a route here
         )
         session = Session(policy.decide(asked(text)))
         request = attrs.evolve(asked(text), session=session)
@@ -647,7 +647,7 @@ def test_goingOnByTheOldWay() -> None:
             session.dialled = Address(ip_address("8.8.8.8"), 443)
         policy.replace(
             Ruleset(numbered(allow(route="tor")), ["tor"]),
-            {"tor": other},  # type: ignore[dict-item]
+            {"tor": other},  # type: ignore[dict-item]  # what is asked of a route here
         )
         assert policy.decide(request).allowed
         policy.replace(Ruleset(numbered(deny("10.0.0.0/8"), allow())))

@@ -195,7 +195,7 @@ async def test_egress(place: Place, ruled: Ruled) -> None:
         udp = place.reactor.listenUDP(0, seeing, interface="127.0.0.1")
         place.ports.append(udp)
         association.write(b"hello", ("127.0.0.1", udp.getHost().port))
-        await place.until(lambda seeing=seeing: seeing.sources)  # type: ignore[misc]
+        await place.until(lambda seeing=seeing: seeing.sources)  # type: ignore[misc]  # mypy does not type defaults of lambdas
         assert seeing.sources == [source]
         await association.stopListening()
     for user in ("carol", "Alice", ""):

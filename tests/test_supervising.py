@@ -8,17 +8,19 @@ What the supervisor does for its workers, without processes.
 from __future__ import annotations
 
 import json
+from errno import EAGAIN
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, Logger, LogPublisher
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import ILogObserver, Logger, LogLevel, LogPublisher, capturedLogs
 
 from twisted_socks5.limits import LocalLedger
 from twisted_socks5.limits.claims import Claim
 from twisted_socks5.service.workers.counting import Gathered
 from twisted_socks5.service.workers.forwarding import Forwarder, logForwarded
-from twisted_socks5.service.workers.keptalive import LONG, MOST, KeptAlive
+from twisted_socks5.service.workers.keptalive import FIRST, LONG, MOST, KeptAlive
 from twisted_socks5.service.workers.ledger import (
     RemoteLedger,
     WorkersAccount,
@@ -26,6 +28,7 @@ from twisted_socks5.service.workers.ledger import (
     encode,
 )
 from twisted_socks5.service.workers.messages import PART, Admit, Spend, Told
+from twisted_socks5.service.workers.supervisor import Supervisor
 
 # -- beginning again -------------------------------------------------------------------
 
@@ -287,3 +290,39 @@ def test_askedTwiceAtOnce() -> None:
     answers[0].callback({1: counted})
     answers[1].callback({1: counted} if askedBefore == 2 else {})
     assert [each["linesDropped"] for each in results] == [100, 100]
+
+
+# -- starting workers ------------------------------------------------------------------
+
+
+class Full(MemoryReactorClock):
+    """
+    There can be no more processes.
+    """
+
+    attempts = 0
+
+    def spawnProcess(self, *args: object, **kwargs: object) -> None:
+        self.attempts += 1
+        raise BlockingIOError(EAGAIN, "Resource temporarily unavailable")
+
+
+def test_noMoreProcesses() -> None:
+    """
+    It is tried again, and the log tells.
+    """
+    reactor: Any = Full()  # type: ignore[no-untyped-call]  # Twisted's has no types
+    ledger = LocalLedger(reactor.seconds)
+    supervisor = Supervisor(reactor, 1, [], [], 1.0, lambda: 1.0, ledger)
+    with capturedLogs() as events:
+        supervisor.startService()
+        assert supervisor.workers == []
+        reactor.advance(FIRST)
+        assert reactor.attempts == 2
+        stopped: list[object] = []
+        supervisor.stopService().addBoth(stopped.append)
+        reactor.advance(MOST)
+    assert stopped == [None]
+    assert reactor.attempts == 2
+    told = [event for event in events if event["log_level"] is LogLevel.error]
+    assert [event["number"] for event in told] == [1, 2]

@@ -148,7 +148,7 @@ class Guesses:
 
     def __init__(self, **settings: float) -> None:
         self.clock = Clock()
-        self.throttle = Throttle(self.clock, Throttling(**settings))  # type: ignore[arg-type]
+        self.throttle = Throttle(self.clock, Throttling(**settings))  # type: ignore[arg-type]  # of several kinds
 
     def begin(
         self, host: str = "192.0.2.1", name: bytes = b"alice"

@@ -531,7 +531,7 @@ async def test_aPolicyChoosesTheWay(place: Place) -> None:
         before = len(place.protocols)
         endpoint = SOCKS5ClientEndpoint(place.to(proxy.port), host, port)
         peer: Any = await endpoint.connect(factoryOf(Peer))
-        await place.until(lambda before=before: len(place.protocols) > before)  # type: ignore[misc]
+        await place.until(lambda before=before: len(place.protocols) > before)  # type: ignore[misc]  # mypy does not type defaults of lambdas
         destination = place.protocols[-1].transport
         assert destination.getHost().port == expected
         assert destination.getPeer().host == source

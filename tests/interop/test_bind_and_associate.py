@@ -153,7 +153,7 @@ def ftp(tmp_path: Path) -> Iterator[int]:
     (folder / "file").write_bytes(FILE)
 
     # pyftpdlib has no types.
-    class Session(FTPHandler):  # type: ignore[misc]
+    class Session(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         authorizer = DummyAuthorizer()
         # No passive ones: they need no BIND.
         proto_cmds = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 
 from twisted_socks5.errors import ConnectionNotAllowed, GeneralFailure, ReplyError
 from twisted_socks5.limits.admission import Admission, Holding
@@ -41,6 +41,8 @@ class Accounting:
         self._requested: Holding | None = None
         self._rules: dict[Allowance, Holding] = {}
         self._meters: Meters | None = None
+        self._ruling = DeferredLock()
+        self._isOver = False
 
     def forConnection(
         self, claims: Sequence[Claim]
@@ -64,14 +66,23 @@ class Accounting:
 
     async def forRule(self, decision: Decision) -> None:
         """
-        Count it, once, for the limits of a rule that lets it pass.
+        Count it, once, for the limits of a rule that lets it pass.  Whoever asks
+        while the answer is awaited waits for it too.
 
-        @raise ReplyError: One more is too many.
+        @raise ReplyError: One more is too many, or it is over.
         """
         assert decision.limits is not None
         rule = Allowance(decision.scope, decision.limits)
-        if rule in self._rules:
-            return
+        await self._ruling.acquire()
+        try:
+            if self._isOver:
+                raise ConnectionNotAllowed("the session is over")
+            if rule not in self._rules:
+                await self._claimForRule(rule)
+        finally:
+            self._ruling.release()
+
+    async def _claimForRule(self, rule: Allowance) -> None:
         holding = self._rules[rule] = Holding(self._admission)
         try:
             claims = self._admission.claimsOfRule(self._session, rule)
@@ -111,8 +122,9 @@ class Accounting:
 
     def end(self) -> None:
         """
-        It is over.
+        It is over, and is counted for nothing any more.
         """
+        self._isOver = True
         for holding in self._holdings():
             holding.release()
         if self._meters is not None:

@@ -254,6 +254,8 @@ class SOCKS5ServerProtocol(Protocol):
         """
         if self._accounting is None:
             self._accounting = Accounting(self.factory.admission, self.session)
+            if self.session.state is State.ENDED:
+                self._accounting.end()
         return self._accounting
 
     # -- what a command does to its client -----------------------------------------

@@ -50,7 +50,7 @@ _FIRST = 3
 The first descriptor that a worker inherits, besides the standard ones.
 """
 
-_PATIENCE = 10.0
+_PATIENCE = 2.0
 """
 How long, in seconds, a worker may take to answer.
 """
@@ -101,22 +101,27 @@ class WorkerProcess(ProcessProtocol):
         @param ports: What it accepts from; they have descriptors.
         @param folder: What relative paths are from.
         @param addresses: Where we listen ourselves.
+        @raise OSError: There cannot be another process.
         """
         ours, theirs = socket.socketpair()
-        with theirs, open(os.devnull) as nothing:
-            inherited = [nothing.fileno()] * _ofSystemd()
-            channel = _FIRST + len(inherited)
-            inherited += [theirs.fileno(), *(port.fileno() for port in ports)]
-            descriptors = dict(enumerate(inherited, _FIRST))
-            self._reactor.spawnProcess(
-                self,
-                sys.executable,
-                # -P: nothing is imported from the folder that it is started in.
-                [sys.executable, "-P", "-m", "twisted_socks5.service.workers"],
-                env=_environment(),
-                childFDs={0: "w", 1: 1, 2: "r", **descriptors},
-            )
-            join(self._reactor, ours, self._channel)
+        try:
+            with theirs, open(os.devnull) as nothing:
+                inherited = [nothing.fileno()] * _ofSystemd()
+                channel = _FIRST + len(inherited)
+                inherited += [theirs.fileno(), *(port.fileno() for port in ports)]
+                descriptors = dict(enumerate(inherited, _FIRST))
+                self._reactor.spawnProcess(
+                    self,
+                    sys.executable,
+                    # -P: nothing is imported from the folder that it is started in.
+                    [sys.executable, "-P", "-m", "twisted_socks5.service.workers"],
+                    env=_environment(),
+                    childFDs={0: "w", 1: 1, 2: "r", **descriptors},
+                )
+        except OSError:
+            ours.close()
+            raise
+        join(self._reactor, ours, self._channel)
         start = {
             "arguments": list(arguments),
             "folder": folder,

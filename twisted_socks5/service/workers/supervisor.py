@@ -19,6 +19,7 @@ from twisted.internet.defer import (
     DeferredList,
     TimeoutError,
     maybeDeferred,
+    succeed,
 )
 from twisted.logger import Logger
 
@@ -127,7 +128,17 @@ class Supervisor(MultiService):
         worker.serving.addCallback(lambda _: self._serves())
         self.workers.append(worker)
         ports = [listener.port for listener in self._listeners]
-        worker.start(self._arguments, ports, self._folder, self.addresses)
+        try:
+            worker.start(self._arguments, ports, self._folder, self.addresses)
+        except OSError as problem:
+            _log.error(
+                "worker {number} cannot be started: {problem}",
+                number=worker.number,
+                problem=problem.strerror or str(problem),
+            )
+            account.close()
+            self._ended(worker)
+            return succeed(None)
         return worker.ended.addBoth(lambda _: self._ended(worker))
 
     def _serves(self) -> None:
@@ -216,6 +227,7 @@ class Supervisor(MultiService):
             self._finishing.cancel()
 
     async def _stop(self) -> None:
+        began = self._reactor.seconds()
         for worker in self.workers:
             if not worker.isReady:
                 worker.kill()
@@ -229,9 +241,11 @@ class Supervisor(MultiService):
             self.hurry()
         else:
             self._finishing = self._whenAllEnded()
-            await self._wait(self._finishing, self._grace + _PATIENCE)
+            end = began + self._grace + _PATIENCE
+            await self._wait(self._finishing, max(0.0, end - self._reactor.seconds()))
         self._finishing = None
-        await self._wait(self._whenAllEnded(), _PATIENCE)
+        if self._isHurried:
+            await self._wait(self._whenAllEnded(), _PATIENCE)
         for worker in self.workers:
             worker.kill()
         await self._whenAllEnded()
