@@ -226,7 +226,7 @@ def test_supervisorIsKilled(
     with tunnels(server, listener, pids) as made:
         server.process.kill()
         server.process.wait(10)
-        assert not any(carries(each) for each in made)
+        assert all(isClosed(end) for each in made for end in each)
         waitUntilClosed(server)
     while any(isAlive(pid) for pid in pids):
         time.sleep(0.01)  # other processes: there is nothing to wait for
