@@ -12,13 +12,16 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import DatagramProtocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from zope.interface import implementer
 
 from tests.association import MOST, Association, datagramSocket
@@ -33,10 +36,21 @@ from tests.conversation import (
     readExactly,
     readReply,
 )
+from tests.loopback import Place, inReactor
 from tests.test_bind import assertTunnel, bind, come
-from twisted_socks5 import Decision, NoAuthentication, SOCKS5ServerFactory
+from twisted_socks5 import (
+    Decision,
+    Guard,
+    NoAuthentication,
+    SOCKS5DatagramEndpoint,
+    SOCKS5ServerFactory,
+    ThroughProxy,
+)
 from twisted_socks5.addresses import Address
-from twisted_socks5.interfaces import IConnectPolicy, IRequest
+from twisted_socks5.authenticators import Identity
+from twisted_socks5.errors import GeneralFailure
+from twisted_socks5.interfaces import IAccountAuthenticator, IConnectPolicy, IRequest
+from twisted_socks5.routes.datagrams import DirectDatagrams
 from twisted_socks5.server.session import State
 
 if TYPE_CHECKING:
@@ -403,8 +417,8 @@ class Served:
 
     protocol: Any
 
-    def __init__(self) -> None:
-        self.policy = Slow()
+    def __init__(self, policy: Any = None) -> None:
+        self.policy = policy or Slow()
         factory: Any = SOCKS5ServerFactory(
             Clock(), [NoAuthentication()], policy=self.policy
         )
@@ -443,3 +457,151 @@ def test_anAnswerIsEnough() -> None:
     question.callback(Decision.deny())
     assert served.transport.value() == b"\x05\x00" + failure(2)
     assert len(served.policy.questions) == 1
+
+
+@implementer(IConnectPolicy)
+class Stubborn:
+    """
+    A policy that, when nobody waits any more, says yes all the same.
+    """
+
+    async def decide(self, request: IRequest) -> Decision:
+        try:
+            await Deferred()
+        except CancelledError:
+            pass
+        return Decision.allow()
+
+    def checkAddress(self, request: IRequest, address: Address) -> Decision:
+        return Decision.allow()
+
+
+def test_anAnswerThatNobodyWaitsFor() -> None:
+    """
+    A session that is over is not begun by it, and a deadline that has passed is not
+    kept by it.
+    """
+    served = Served(Stubborn())
+    served.protocol.connectionLost(connectionDone)
+    assert served.state is State.ENDED
+    assert served.factory.reactor.getDelayedCalls() == []
+    late = Served(Stubborn())
+    with capturedLogs() as events:
+        late.factory.reactor.advance(10)
+    assert late.transport.value() == b"\x05\x00" + failure(2)
+    assert "no answer within 10 s" in formatEvent(events[0])
+    late.factory.reactor.advance(1)
+
+
+def test_anAccountThatNobodyWaitsFor() -> None:
+    """
+    Neither does one who was asked whether there is an account still.
+    """
+    served = Served()
+    served.factory.authenticators[0] = Forgetful()
+    served.factory.reviseSessions()
+    served.policy.questions.pop().callback(Decision.allow())
+    served.protocol.connectionLost(connectionDone)
+    assert served.state is State.ENDED
+    assert served.policy.questions == []
+
+
+@implementer(IAccountAuthenticator)
+class Forgetful(NoAuthentication):
+    """
+    Does not heed that nobody waits any more.
+    """
+
+    def hasAccount(self, identity: Identity) -> Any:
+        return Deferred(lambda it: it.callback(True))
+
+
+@pytest.mark.parametrize("way", ["decide", "checkAddress"])
+@pytest.mark.parametrize("isOver", [True, False])
+@pytest.mark.parametrize("route", ["direct", "proxy"])
+@inReactor
+async def test_associationThatEndsMeanwhile(
+    place: Place, route: str, isOver: bool, way: str
+) -> None:
+    """
+    Nothing is asked any more for a session that is over, nothing of it is left, and
+    nobody waits for that; nor is it asked on when it is to be asked anew.
+    """
+    policy = SlowThen(way)
+    options: dict[str, Any] = {}
+    if route == "proxy":
+        second: Any = await place.proxy()
+        options["route"] = ThroughProxy(place.reactor, place.to(second.port))
+    factory: Any = await place.proxy(policy=policy, **options)
+    endpoint = SOCKS5DatagramEndpoint(place.reactor, place.to(factory.port))
+    port = await endpoint.listen(DatagramProtocol())
+    (session,) = factory.registry
+    for number in (7, 9):
+        port.write(b"hello", ("127.0.0.1", number))
+    await place.until(lambda: session.traffic.datagramsUp == 2)
+    policy.isSlow = True
+    with capturedLogs() as events:
+        revised = factory.reviseSessions()
+        assert len(policy.questions) == 1
+        if isOver:
+            await port.stopListening()
+            await place.until(lambda: not len(factory.registry))
+        else:
+            policy.isSlow = False
+            await factory.reviseSessions()
+        await place.until(lambda: revised.called, 5)
+    assert len(policy.questions) == 1
+    assert policy.cancelled == 1
+    assert [one for one in events if one["log_level"] >= LogLevel.warn] == []
+    if not isOver:
+        assert session.state is State.RUNNING
+        await port.stopListening()
+        await place.until(lambda: not len(factory.registry))
+    if route == "proxy":
+        await place.until(lambda: not len(second.registry))
+
+
+class SlowThen(Guard):
+    """
+    A policy that answers at once, until the test says otherwise.
+    """
+
+    isSlow = False
+
+    def __init__(self, way: str) -> None:
+        Guard.__init__(self)
+        self.way = way
+        self.questions: list[Deferred[Decision]] = []
+        self.cancelled = 0
+
+    def _answer(self, way: str) -> Any:
+        if not self.isSlow or way != self.way:
+            return Decision.allow()
+        self.questions.append(Deferred(self._cancel))
+        return self.questions[-1]
+
+    def _cancel(self, question: object) -> None:
+        self.cancelled += 1
+
+    def decide(self, request: Any) -> Any:
+        return self._answer("decide")
+
+    def checkAddress(self, request: Any, address: Any) -> Any:
+        return self._answer("checkAddress")
+
+
+@inReactor
+async def test_aNameThatIsLookedUpTooLate(place: Place) -> None:
+    """
+    No port is opened for an association that is over.
+    """
+    found: Deferred[Address] = Deferred()
+    ways = DirectDatagrams(place.reactor, lambda _: found, Guard, None, "any")  # type: ignore[arg-type]  # nothing is judged again
+    receiver: Any = object()
+    ways.start(receiver)
+    asked = Deferred.fromCoroutine(ways.sender(Address("example.org.", 7)))
+    ways.close()
+    found.callback(Address(ip_address("127.0.0.1"), 7))
+    with pytest.raises(GeneralFailure, match="the association is over"):
+        await asked
+    assert list(ways.ports) == []

@@ -8,7 +8,10 @@ What a plugin's method comes to.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
 _Result = TypeVar("_Result")
 
@@ -23,3 +26,25 @@ async def outcomeOf(returned: Awaitable[_Result]) -> _Result:
         return await returned
     plain: _Result = returned
     return plain
+
+
+def answerOf(asked: Awaitable[_Result]) -> Deferred[_Result]:
+    """
+    What whoever was asked for leave says, but nothing that is said when nobody waits
+    any more: whatever a plugin makes of being cancelled, it allows nothing by that.
+
+    @return: A Deferred with the answer; when it is cancelled, that holds at once.
+    """
+    answer: Deferred[_Result] = Deferred.fromCoroutine(outcomeOf(asked))
+
+    def cancel(waiting: Deferred[_Result]) -> None:
+        waiting.errback(Failure(CancelledError()))  # before it can answer
+        answer.cancel()
+
+    def hear(result: Any) -> None:
+        if not waiting.called:
+            waiting.callback(result)
+
+    waiting: Deferred[_Result] = Deferred(cancel)
+    answer.addBoth(hear)
+    return waiting

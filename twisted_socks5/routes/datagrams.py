@@ -184,7 +184,8 @@ class DirectDatagrams:
                 raise AddressTypeNotSupported(
                     "the outbound address is of the other family"
                 )
-            assert self._receiver is not None
+            if self._receiver is None:  # a look-up that was not to be stopped
+                raise GeneralFailure("the association is over")
             family = _Family(self._receiver, self._answersFrom)
             openDatagramPort(self._reactor, family, host, Ports(), self._interface)
             self._families[ip.version] = family
@@ -208,6 +209,7 @@ class DirectDatagrams:
         """
         Close the sockets.
         """
+        self._receiver = None
         for family in self._families.values():
             family.transport.stopListening()
         self._families.clear()

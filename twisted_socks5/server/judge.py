@@ -19,6 +19,7 @@ from twisted_socks5.addresses import Address
 from twisted_socks5.errors import ConnectionNotAllowed
 from twisted_socks5.interfaces import IConnectPolicy, INamePolicy
 from twisted_socks5.observe.defects import logDefect
+from twisted_socks5.outcome import answerOf
 from twisted_socks5.policy import Decision
 from twisted_socks5.server.listeners import OwnListeners
 from twisted_socks5.server.request import Request
@@ -99,13 +100,9 @@ class Judge:
         return answer
 
     async def _inTime(self, answer: Awaitable[Decision]) -> Decision:
-        waiting: Deferred[Decision]
-        if iscoroutine(answer):
-            waiting = Deferred.fromCoroutine(answer)
-        elif isinstance(answer, Deferred):
-            waiting = answer
-        else:
+        if not iscoroutine(answer) and not isinstance(answer, Deferred):
             raise TypeError(f"not a Decision: {type(answer).__name__}")
+        waiting = answerOf(answer)
         try:
             decision = await waiting.addTimeout(self._timeout, self._reactor)
         except TimeoutError:

@@ -42,7 +42,7 @@ from twisted_socks5.layered import LayeredTransport
 from twisted_socks5.limits.bandwidth import Meters
 from twisted_socks5.limits.claims import Claim
 from twisted_socks5.observe.defects import logDefect
-from twisted_socks5.outcome import outcomeOf
+from twisted_socks5.outcome import answerOf, outcomeOf
 from twisted_socks5.relay.halfclose import canHalfClose, passHalfClose
 from twisted_socks5.relay.plain import plainTransport
 from twisted_socks5.server.accounting import Accounting
@@ -87,6 +87,7 @@ class SOCKS5ServerProtocol(Protocol):
     _authenticator: IAuthenticator | None = None
     _attempt: Attempt | None = None
     _request: Request | None = None
+    _revising: Deferred[None] | None = None
     _revision = -1
     _timer: Timer | IDelayedCall | None = None
     _plain: Connection | None = None
@@ -227,7 +228,7 @@ class SOCKS5ServerProtocol(Protocol):
                 if not IAccountAuthenticator.providedBy(authenticator):
                     return
                 answer: Any = authenticator.hasAccount(session.identity)
-                if await outcomeOf(answer):
+                if await answerOf(answer):
                     return
         what = "account" if isOffered else "method that let it in"
         raise ConnectionNotAllowed(f"the {what} is gone")
@@ -350,11 +351,17 @@ class SOCKS5ServerProtocol(Protocol):
 
     async def revise(self) -> None:
         """
-        The policy may have changed: have what goes on judged again.
+        The policy may have changed: have what goes on judged again.  What was asked
+        before, and is not answered yet, is not asked any more.
         """
+        if self._revising is not None:
+            self._revising.cancel()
+        if self.session.state in (State.RUNNING, State.RELAYING):
+            self._revising = Deferred.fromCoroutine(self._revise())
+            await self._revising
+
+    async def _revise(self) -> None:
         session = self.session
-        if session.state not in (State.RUNNING, State.RELAYING):
-            return
         try:
             await self.checkAccount()
             if session.state is State.RELAYING:
@@ -367,6 +374,8 @@ class SOCKS5ServerProtocol(Protocol):
         except ConnectionNotAllowed as denial:
             session.decision = denial.decision or session.decision
             self.end(f"revised: {denial}")
+        except CancelledError:
+            pass  # it is over, or is asked anew
         except Exception:
             logDefect(self, "revise", Failure())
             self.end("revising failed")
@@ -484,14 +493,21 @@ class SOCKS5ServerProtocol(Protocol):
         if reply:
             self.send(reply)
         session.state = State.CLOSING
-        if self._serving is not None:
-            self._serving.cancel()
+        self._cancel()
         self.stream.discard()
         if reply and not self.stream.ended and canHalfClose(transport):
             transport.loseWriteConnection()
             self._timer = self.factory.reactor.callLater(_LINGER, self._closeNow)
         else:
             self._closeNow()
+
+    def _cancel(self) -> None:
+        """
+        Undo what was begun, and hear no answers any more.
+        """
+        for begun in (self._serving, self._revising):
+            if begun is not None:
+                begun.cancel()
 
     def _closeNow(self) -> None:
         # First the timer: the connection may be lost at once, which stops it.
@@ -510,6 +526,8 @@ class SOCKS5ServerProtocol(Protocol):
         if session.state is State.ENDED:
             return
         session.reason = session.reason or reason
+        if self._revising is not None:
+            self._revising.cancel()
         if self._accounting is not None:
             self._accounting.end()
         if self._outbound is not None:
@@ -686,8 +704,7 @@ class SOCKS5ServerProtocol(Protocol):
             self.stream.connectionLost(reason)
             return
         session.state = State.CLOSING
-        if self._serving is not None:
-            self._serving.cancel()
+        self._cancel()
         self.finish("client closed" if reason.check(ConnectionDone) else "client reset")
 
 
