@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -63,7 +64,40 @@ def test_days() -> None:
     assert not quotas.isOver(DAY._replace(scope="rule allow"))
     clock.advance(1)
     assert not quotas.isOver(DAY)
-    assert not quotas._used
+
+
+def test_clockThatIsSet() -> None:
+    """
+    Back over midnight, and forward again: what was used in either day stays.
+    """
+    clock = clockAt(2026, 11, 30, 23)
+    quotas = Quotas(clock.seconds)
+    for hours, used in ((0, 600), (2, 700), (-2, 400), (2, 300), (-2, 0), (2, 0)):
+        clock.rightNow += hours * 3600
+        quotas.spend(DAY, used)
+        quotas.spend(MONTH, 4 * used)
+        isOver = used in (400, 300, 0)
+        assert quotas.isOver(DAY) is isOver
+        assert quotas.isOver(MONTH) is False
+    assert quotas.takeUnsaved() == {
+        KEY._replace(period="2026-11-30"): 1000,
+        KEY._replace(period="2026-11"): 4000,
+        KEY._replace(period="2026-12-01"): 1000,
+        KEY._replace(period="2026-12"): 4000,
+    }
+
+
+def test_oldDays() -> None:
+    """
+    They are forgotten in the end.
+    """
+    clock = clockAt(2026, 11, 24)
+    quotas = Quotas(clock.seconds)
+    for days in (1, 1, 40, -400, 1, 1, 1, 400, 1):
+        quotas.spend(DAY, 1)
+        quotas.spend(MONTH, 1)
+        clock.advance(days * 86400)
+        assert len(quotas._used) <= 6
 
 
 def test_months() -> None:
@@ -174,13 +208,17 @@ def test_whatWasCarriedLast() -> None:
 
 def test_ledgerElsewhere() -> None:
     """
-    Its answer comes later, or not at all.
+    Its answer comes later, or not at all; then what was used is told again.
     """
 
     class Elsewhere:
         answers: list[Deferred[Collection[Claim]]] = []
+        told: list[dict[Claim, int]] = []
 
         def spend(self, amounts: Mapping[Claim, int]) -> Any:
+            self.told.append(dict(amounts))
+            if len(self.told) == 3:
+                raise OSError
             self.answers.append(Deferred())
             return self.answers[-1]
 
@@ -188,13 +226,22 @@ def test_ledgerElsewhere() -> None:
     spending: Any = Spending(clock, ledger, Counter())  # type: ignore[arg-type]  # what it asks of a ledger
     session = Session()
     spending.begin(session, [DAY])
+    session.bytesUp = 5
     clock.advance(1)
     with capturedLogs() as events:
         ledger.answers[0].errback(OSError())
     assert len(events) == 1
+    session.bytesDown = 2
     clock.advance(1)
     ledger.answers[1].callback([DAY])
     assert session.reasons == ["over limit.bytes-per-day"]
+    session.bytesDown = 5
+    with capturedLogs() as events:
+        spending.end(session)
+    assert len(events) == 1
+    spending.begin(Session(), [DAY])
+    clock.advance(1)
+    assert ledger.told == [{DAY: 5}, {DAY: 7}, {DAY: 3}, {DAY: 3}]
 
 
 # -- what is kept ----------------------------------------------------------------------
@@ -214,6 +261,63 @@ async def test_file(place: Place, tmp_path: Path) -> None:
     again = SQLiteQuotaStore(place.reactor, path)
     assert list(again.open(["2026-11-24", "2026-11"])) == [(KEY, 10)]
     again.close()
+
+
+@inReactor
+async def test_fileThatIsFull(place: Place, tmp_path: Path) -> None:
+    """
+    Nothing of what cannot be added whole is, and later ones can.
+    """
+    store = SQLiteQuotaStore(place.reactor, str(tmp_path / "quotas"))
+    store.open([])
+    assert store._connection is not None
+    store._connection.execute("PRAGMA max_page_count = 3")
+    many = Counter({KEY._replace(who=f"{number:5000}"): 1 for number in range(5)})
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        await store.add(many)
+    await store.add(Counter({KEY: 5}))
+    assert list(store.open([KEY.period])) == [(KEY, 5)]
+    store.close()
+
+
+@inReactor
+async def test_fileThatIsLocked(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twisted_socks5.limits.quotastore._PATIENCE", 0.01)
+    store = SQLiteQuotaStore(place.reactor, str(tmp_path / "quotas"))
+    store.open([])
+    with closing(sqlite3.connect(tmp_path / "quotas", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            await store.add(Counter({KEY: 5}))
+    await store.add(Counter({KEY: 5}))
+    assert list(store.open([KEY.period])) == [(KEY, 5)]
+    store.close()
+
+
+@inReactor
+async def test_fileThatIsRemoved(place: Place, tmp_path: Path) -> None:
+    """
+    Or moved: a new one has what comes then; the old one has what there was.
+    """
+    path = tmp_path / "quotas"
+    store = SQLiteQuotaStore(place.reactor, str(path))
+    store.open([])
+    await store.add(Counter({KEY: 5}))
+    path.rename(tmp_path / "old")
+    await store.add(Counter({KEY: 7}))
+    (tmp_path / "folder").mkdir()
+    path.rename(tmp_path / "folder" / "other")
+    path.mkdir()
+    with pytest.raises(sqlite3.OperationalError):
+        await store.add(Counter({KEY: 9}))
+    path.rmdir()
+    await store.add(Counter({KEY: 9}))
+    store.close()
+    for name, count in (("old", 5), ("folder/other", 7), ("quotas", 9)):
+        with closing(sqlite3.connect(tmp_path / name)) as file:
+            assert file.execute("SELECT bytes FROM quota").fetchall() == [(count,)]
 
 
 def test_wrongFile(tmp_path: Path) -> None:
@@ -264,7 +368,7 @@ def test_takenUp() -> None:
     kept = Kept()
     kept.store.before = [(KEY, 990)]
     kept.keeper.startService()
-    assert kept.store.periods == ("2026-11-24", "2026-11")
+    assert kept.store.periods == ["2026-11", "2026-11-23", "2026-11-24", "2026-11-25"]
     kept.quotas.spend(DAY, 10)
     assert kept.quotas.isOver(DAY)
 
@@ -339,6 +443,39 @@ def test_cannotBeSaved() -> None:
     assert [event["log_level"].name for event in events] == ["error", "info"]
 
 
+def test_cannotEvenBeTried() -> None:
+    """
+    What is raised at once is as good as what comes later, also at the end.
+    """
+    kept = Kept()
+    add = kept.store.add
+
+    def fail(amounts: Mapping[QuotaKey, int]) -> Any:
+        raise OSError("disk full")
+
+    kept.keeper.startService()
+    kept.quotas.spend(DAY, 10)
+    kept.store.add = fail  # type: ignore[method-assign]  # it breaks
+    with capturedLogs() as events:
+        kept.clock.advance(5)
+        kept.clock.advance(5)
+        kept.store.add = add  # type: ignore[method-assign]  # it does not
+        kept.clock.advance(5)
+        assert kept.store.added[-1][0] == {KEY: 10}
+        kept.store.added[-1][1].callback(None)
+        kept.quotas.spend(DAY, 1)
+        kept.store.add = fail  # type: ignore[method-assign]  # it breaks again
+        assert kept.keeper.stopService().called
+    assert kept.store.isClosed
+    assert [event["log_level"].name for event in events] == [
+        "error",
+        "info",
+        "error",
+        "error",
+    ]
+    assert "is forgotten" in formatEvent(events[-1])
+
+
 def test_cannotBeTakenUp() -> None:
     """
     Then it is counted, but not kept: what is there must not be written over.
@@ -408,6 +545,42 @@ def test_startedAgain(
     bob, reply = ask(server, b"\x05\x01\x02\x01\x03bob\x01b")
     assert reply == 0
     bob.close()
+
+
+def test_killed(
+    start: Callable[..., Server], listener: socket.socket, tmp_path: Path
+) -> None:
+    """
+    What was saved stays.
+    """
+    options = (
+        *("--auth", "memory:alice:a", "--set", "limit.bytes-per-day=10K"),
+        *("--set", f"quota.file={tmp_path}/q", "--set", "quota.flush=1"),
+    )
+    server = start(*options)
+    with server.connect() as client:
+        client.sendall(LOGIN + connectTo(listener.getsockname()[1]))
+        assert readExactly(client, 14)[5] == 0
+        destination, _ = listener.accept()
+        with destination:
+            client.sendall(bytes(9999))
+            assert readExactly(destination, 9999)
+            server.waitUntil(lambda: savedIn(tmp_path / "q") == [(9999,)])
+            client.sendall(b"more")
+            server.process.kill()
+            server.process.wait()
+    server = start(*options)
+    with server.connect() as client:
+        client.sendall(LOGIN + connectTo(listener.getsockname()[1]))
+        assert readExactly(client, 14)[5] == 0
+        listener.accept()[0].close()
+        destination.close()
+    assert savedIn(tmp_path / "q") == [(9999,)]
+
+
+def savedIn(path: Path) -> list[tuple[int]]:
+    with closing(sqlite3.connect(path)) as file:
+        return file.execute("SELECT bytes FROM quota").fetchall()
 
 
 def test_startWithAWrongFile(tmp_path: Path) -> None:

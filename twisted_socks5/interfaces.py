@@ -816,7 +816,7 @@ class IQuotaStore(Interface):
         Begin.  Called once, when the process is what it will be: after it has forked
         and has dropped its privileges.
 
-        @param periods: This day and this month, as in L{QuotaKey
+        @param periods: This day, those around it, and their months, as in L{QuotaKey
             <twisted_socks5.limits.quotas.QuotaKey>}.
         @return: What was used in them.
         @raise OSError: It is not known.

@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from twisted_socks5.limits.claims import Claim
+
+_KEPT = 3
+"""
+Of how many days it is known what was used in them: the last ones that there were.
+"""
 
 
 class QuotaKey(NamedTuple):
@@ -31,7 +36,8 @@ class QuotaKey(NamedTuple):
 
 class Quotas:
     """
-    What was used in this day and this month.
+    What was used in this day and this month, and in those before: clocks are set back,
+    and forward again.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
@@ -41,14 +47,25 @@ class Quotas:
         self._seconds = seconds
         self._used: Counter[QuotaKey] = Counter()
         self._unsaved: Counter[QuotaKey] = Counter()
-        self._day = self.day
+        self._days = [self._dayIn(-1), self._dayIn(1), self.day]  # the newest last
 
     @property
     def day(self) -> str:
         """
         Today, as a period.
         """
-        return datetime.fromtimestamp(self._seconds(), UTC).strftime("%Y-%m-%d")
+        return self._dayIn(0)
+
+    def _dayIn(self, days: int) -> str:
+        moment = datetime.fromtimestamp(self._seconds(), UTC) + timedelta(days)
+        return moment.strftime("%Y-%m-%d")
+
+    @property
+    def periods(self) -> list[str]:
+        """
+        The days and months of which it is known what was used in them.
+        """
+        return sorted({*self._days, *(day[:7] for day in self._days)})
 
     def isOver(self, claim: Claim) -> bool:
         """
@@ -68,12 +85,16 @@ class Quotas:
 
     def _keyOf(self, claim: Claim) -> QuotaKey:
         day = self.day
-        if day != self._day:
-            self._day = day
-            for key in [key for key in self._used if not day.startswith(key.period)]:
-                del self._used[key]
+        if day != self._days[-1]:
+            self._comeTo(day)
         isDay = claim.key == "bytes-per-day"
         return QuotaKey(claim.scope, claim.who, day if isDay else day[:7])
+
+    def _comeTo(self, day: str) -> None:
+        self._days = [*(one for one in self._days if one != day), day][-_KEPT:]
+        kept = self.periods
+        for key in [key for key in self._used if key.period not in kept]:
+            del self._used[key]
 
     def load(self, amounts: Iterable[tuple[QuotaKey, int]]) -> None:
         """

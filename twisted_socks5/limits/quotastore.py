@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
@@ -53,7 +54,7 @@ class SQLiteQuotaStore:
     """
     Keeps quotas in a file, of which one process after the other may be the user, and
     which other programs may read meanwhile.  What is written is added to what is
-    there.
+    there; a file that was moved or removed is made again.
     """
 
     def __init__(self, reactor: Any, path: str) -> None:
@@ -64,6 +65,7 @@ class SQLiteQuotaStore:
         self._reactor = reactor
         self._path = os.path.abspath(path)
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
         self._check(path)
 
     def _check(self, path: str) -> None:
@@ -93,19 +95,10 @@ class SQLiteQuotaStore:
         @raise OSError: It cannot be.
         """
         try:
-            # One thread at a time.
-            self._connection = sqlite3.connect(
-                self._path,
-                timeout=_PATIENCE,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._connection.execute(_TABLE)
+            connection = self._connect()
             found = []
             for period in periods:
-                rows = self._connection.execute(
+                rows = connection.execute(
                     "SELECT scope, who, bytes FROM quota WHERE period = ?", (period,)
                 )
                 found += [
@@ -114,6 +107,20 @@ class SQLiteQuotaStore:
         except sqlite3.Error as error:
             raise OSError(f"{self._path}: {error}") from None
         return found
+
+    def _connect(self) -> sqlite3.Connection:
+        # One thread at a time.
+        connection = self._connection = sqlite3.connect(
+            self._path,
+            timeout=_PATIENCE,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(_TABLE)
+        self._file = _fileAt(self._path)
+        return connection
 
     def add(self, amounts: Mapping[QuotaKey, int]) -> Deferred[None]:
         """
@@ -124,24 +131,48 @@ class SQLiteQuotaStore:
         )
 
     def _add(self, amounts: Mapping[QuotaKey, int]) -> None:
-        assert self._connection is not None
-        self._connection.execute("BEGIN IMMEDIATE")
+        connection = self._connection
+        if connection is None or self._file != _fileAt(self._path):
+            self.close()  # it was moved or removed
+            connection = self._connect()
         try:
-            self._connection.executemany(
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(
                 _ADD, [(*key, count) for key, count in amounts.items()]
             )
-            self._connection.execute("COMMIT")
-        except sqlite3.Error:
-            self._connection.execute("ROLLBACK")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # which a full disk ends by itself
+                self._rollBack(connection)
             raise
+        # So that the file alone has everything, wherever it is moved to.
+        with suppress(sqlite3.Error):
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _rollBack(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self.close()  # nothing more can be done with it
 
     def close(self) -> None:
         """
         Close the file.
         """
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _fileAt(path: str) -> tuple[int, int] | None:
+    """
+    Which file there is, whatever its name.
+    """
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 class QuotaKeeper(Service):
@@ -180,9 +211,8 @@ class QuotaKeeper(Service):
         server counts from nothing.
         """
         Service.startService(self)
-        day = self._quotas.day
         try:
-            self._quotas.load(self._store.open((day, day[:7])))
+            self._quotas.load(self._store.open(self._quotas.periods))
         except Exception as error:
             _log.error("quotas are not kept: {problem}", problem=str(error))
             return
@@ -205,6 +235,8 @@ class QuotaKeeper(Service):
         if self._isOpen:
             await self._saving
             await self._save()
+            if self._hasFailed:
+                _log.error("what was used since quotas were saved last is forgotten")
         self._store.close()
 
     def _schedule(self, _: None) -> None:
@@ -220,8 +252,11 @@ class QuotaKeeper(Service):
         unsaved = self._quotas.takeUnsaved()
         if not unsaved:
             return succeed(None)
-        saving = Deferred.fromCoroutine(outcomeOf(self._store.add(unsaved)))
+        saving = Deferred.fromCoroutine(self._add(unsaved))
         return saving.addCallbacks(self._saved, self._failed, errbackArgs=(unsaved,))
+
+    async def _add(self, unsaved: Counter[QuotaKey]) -> None:
+        await outcomeOf(self._store.add(unsaved))
 
     def _saved(self, _: None) -> None:
         if self._hasFailed:

@@ -50,6 +50,7 @@ class Spending:
         self._ledger = ledger
         self._limitsHit = limitsHit
         self._spenders: dict[Session, _Spender] = {}
+        self._unspent: Counter[Claim] = Counter()
         self._timer: IDelayedCall | None = None
 
     def begin(self, session: Session, quotas: Iterable[Claim]) -> None:
@@ -77,21 +78,26 @@ class Spending:
         self._spend(self._spenders)
 
     def _spend(self, sessions: Collection[Session]) -> None:
-        spent: Counter[Claim] = Counter()
+        spent, self._unspent = self._unspent, Counter()
         for session in sessions:
             spender = self._spenders[session]
             carried = session.bytesUp + session.bytesDown
             new, spender.counted = carried - spender.counted, carried
             for claim in spender.quotas:
                 spent[claim] += new
-        answer = self._ledger.spend(spent)
+        try:
+            answer = self._ledger.spend(spent)
+        except Exception:
+            self._failed(Failure(), spent)
+            return
         if isinstance(answer, Deferred):
-            answer.addCallbacks(self._endThose, self._failed)
+            answer.addCallbacks(self._endThose, self._failed, errbackArgs=(spent,))
         else:
             self._endThose(answer)
 
-    def _failed(self, failure: Failure) -> None:
+    def _failed(self, failure: Failure, spent: Counter[Claim]) -> None:
         logDefect(self._ledger, "spend", failure)
+        self._unspent.update(spent)  # the next time
 
     def _endThose(self, over: Collection[Claim]) -> None:
         """
