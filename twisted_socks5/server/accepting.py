@@ -22,6 +22,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_socks5.server.backlog import SHORTAGE, Backlog
+
 _log = Logger(namespace="twisted_socks5")
 
 _HEADROOM = 8
@@ -138,6 +140,7 @@ class Accepting:
         self._spare: int | None = None
         self._looking: IDelayedCall | None = None
         self._looks = 0
+        self._shortage = ""
         self._told = 0
         self._toldAt = -_BETWEEN_LINES
 
@@ -202,11 +205,14 @@ class Accepting:
             if door in self._doors and not self.isShort:
                 self._reactor.addReader(door)
 
-    def isFull(self) -> None:
+    def isFull(self, shortage: str = "") -> None:
         """
         There is no room for another client.
+
+        @param shortage: What there is too little of; by default, descriptors.
         """
         self.isShort = True
+        self._shortage = shortage
         for door in self._living():
             self._reactor.removeReader(door)
         self._looks = 0
@@ -228,7 +234,7 @@ class Accepting:
                 if not self.isShared or self._looks % _LEFT_TO_OTHERS == 0:
                     self._turnAway()
         self._tell()
-        if self.isShort or self._told < self.turnedAway:
+        if self.isShort or self._shortage or self._told < self.turnedAway:
             self._looking = self._reactor.callLater(_PAUSE, self._look)
 
     def _living(self) -> list[_Door]:
@@ -250,14 +256,15 @@ class Accepting:
         self._tell()
 
     def _tell(self) -> None:
-        now = self._reactor.seconds()
-        if self._told == self.turnedAway or now - self._toldAt < _BETWEEN_LINES:
+        now, count = self._reactor.seconds(), self.turnedAway - self._told
+        if not (count or self._shortage) or now - self._toldAt < _BETWEEN_LINES:
             return
         _log.warn(
-            "too few descriptors are left (ulimit -n): {count} clients turned away",
-            count=self.turnedAway - self._told,
+            "{shortage}: {count} clients turned away",
+            shortage=self._shortage or SHORTAGE,
+            count=count,
         )
-        self._told, self._toldAt = self.turnedAway, now
+        self._told, self._toldAt, self._shortage = self.turnedAway, now, ""
 
     def _reserve(self) -> None:
         if self._spare is None:
@@ -281,6 +288,8 @@ class _Door:
     def __init__(self, accepting: Accepting, port: Port) -> None:
         self._accepting = accepting
         self.port: Any = port
+        self._backlog: Any = Backlog(self.port.socket)
+        self.port.socket = self._backlog
 
     @property
     def isOpen(self) -> bool:
@@ -324,6 +333,8 @@ class _Door:
             return
         port.numberAccepts = min(port.numberAccepts, room)
         port.doRead()
+        if self._backlog.shortage:
+            self._accepting.isFull(self._backlog.shortage)
 
     def turnAway(self) -> int:
         """
@@ -333,7 +344,7 @@ class _Door:
         """
         for count in range(_TURNED_AWAY_AT_ONCE):
             try:
-                client, _ = self.port.socket.accept()
+                client, _ = self._backlog.accept()
             except OSError:
                 return count
             client.close()
