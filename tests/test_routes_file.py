@@ -173,11 +173,6 @@ D = "[route.d]\nbind = '127.0.0.1'\n"
             4,
             "c: it comes back to this route; expected another",
         ),
-        (
-            "[route.b]\nleast = 'c'\n[route.c]\nbind = '127.0.0.0/8'",
-            4,
-            "c: expected a route that binds one address",
-        ),
     ],
 )
 def test_mistakes(text: str, line: int, words: str) -> None:
@@ -531,6 +526,54 @@ def test_theLeastUsed(
     server.waitForDescriptors(0)
     assert tunnels.add() == "a"
     tunnels.end("a")
+
+
+@pytest.mark.parametrize("kind", ["first", "least"])
+def test_anAddressForEachSession(
+    started: Start, listener: socket.socket, kind: str
+) -> None:
+    """
+    One of several may have any address of a network, or that which the client has
+    connected to, also by an interface.
+    """
+    server = started(
+        f"{ALLOW}to = 'localhost.'\nroute = 'network'\n"
+        f"{ALLOW}route = 'listener'\n"
+        f"[route.network]\n{kind} = ['none', 'a']\n[route.a]\nbind = '127.7.0.0/16'\n"
+        f"[route.listener]\n{kind} = ['none', 'more']\n"
+        f"[route.more]\n{kind} = ['b']\n[route.b]\nbind = 'listener'\n"
+        "[route.none]\nbind = '192.0.2.0/25'\n",
+        *("--port", "tcp:0:interface=127.0.0.9"),
+    )
+    froms = set()
+    for _ in range(4):
+        client, destination = connected(server, listener, b"localhost")
+        with client, destination:
+            froms.add(destination.getpeername()[0])
+    assert len(froms) > 1
+    assert all(source.startswith("127.7.") for source in froms)
+    server.port = server.address("tcp:0:interface=127.0.0.9")[1]
+    with socket.create_connection(("127.0.0.9", server.port), 10) as control:
+        client, bound = bind(server, client=control)
+        assert bound[0] == "127.0.0.9"
+        with come(bound) as peer:
+            assertTunnel(client, peer)
+    with (
+        datagramSocket() as target,
+        socket.create_connection(("127.0.0.9", server.port), 10) as control,
+        Association(server, control) as association,
+    ):
+        assert association.assertServed(target)[0] == "127.0.0.9"
+
+
+def test_anAddressThatIsNotHere(started: Start) -> None:
+    """
+    Who is to send datagrams from it is told at once.
+    """
+    server = started(f"{ALLOW}bind = '192.0.2.77'\n")
+    with server.connect() as client:
+        client.sendall(GREET + request(3, "0.0.0.0"))
+        assert readAll(client) == b"\x05\x00" + failure(3)
 
 
 # -- routes that change ---------------------------------------------------------------

@@ -483,6 +483,20 @@ class IRoute(Interface):
         """
 
 
+class IListenerRoute(IRoute):
+    """
+    A way out that may go by where a client has connected to.
+    """
+
+    def forListener(listener: Address) -> IRoute:
+        """
+        The way for one session.
+
+        @param listener: The address of ours that its client has connected to; one
+            without an IP address is a UNIX socket.
+        """
+
+
 # -- commands -----------------------------------------------------------------
 
 

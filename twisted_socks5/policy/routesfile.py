@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from twisted_socks5.policy.egress import Egress, FromAddress, parseEgress
+from twisted_socks5.policy.egress import Egress, parseEgress
 from twisted_socks5.tomltable import Table
 
 _KEYS = (
@@ -238,10 +238,6 @@ def _problem(
     way = routes[other].way
     if isChain:
         return "" if isinstance(way, Proxied) else "expected a route that has proxy"
-    if isinstance(way, Straight) and not (
-        way.egress is None or isinstance(way.egress, FromAddress)
-    ):
-        return "expected a route that binds one address"
     if name in _below(other, routes, ()):
         return "it comes back to this route; expected another"
     return ""

@@ -8,14 +8,23 @@ that are allowed.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from functools import partial
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
 from zope.interface import implementer
 
-from twisted_socks5.addresses import Address, IPAddress, localTowards, unmapped
+from twisted_socks5.addresses import (
+    Address,
+    IPAddress,
+    familyOf,
+    localTowards,
+    unmapped,
+)
+from twisted_socks5.device import bindToDevice
 from twisted_socks5.errors import (
     AddressTypeNotSupported,
     CommandNotSupported,
@@ -206,7 +215,15 @@ class DirectRoute:
     async def datagrams(self, check: Check) -> IDatagrams:
         """
         Open a way for the datagrams of a client.
+
+        @raise ReplyError: This host has not the address, or the interface, that they
+            are to go out from.
         """
+        if self._bindAddress is not None or self._interface:
+            try:
+                self._openProbe()
+            except OSError as problem:
+                raise errorForOSError(problem) from None
 
         async def addressOf(destination: Address) -> Address:
             allowed = await self._allowed(destination, check)
@@ -220,6 +237,15 @@ class DirectRoute:
             self._udpSettings.replies,
             self._interface,
         )
+
+    def _openProbe(self) -> None:
+        """
+        @raise OSError: No datagram could go out.
+        """
+        host = self._bindAddress or IPv4Address(0)
+        with socket.socket(familyOf(host), socket.SOCK_DGRAM) as probe:
+            bindToDevice(probe, self._interface)
+            probe.bind((str(host), 0))
 
 
 def _ipv4First(addresses: Sequence[Address]) -> list[IPAddress]:

@@ -23,8 +23,15 @@ from twisted_socks5.errors import (
     ReplyError,
     TTLExpired,
 )
-from twisted_socks5.interfaces import IDatagrams, IListening, IOutbound, IRoute
+from twisted_socks5.interfaces import (
+    IDatagrams,
+    IListenerRoute,
+    IListening,
+    IOutbound,
+    IRoute,
+)
 from twisted_socks5.outcome import outcomeOf
+from twisted_socks5.routes.egress import forListener
 
 if TYPE_CHECKING:
     from twisted_socks5.interfaces import Check
@@ -45,7 +52,7 @@ is denied stays denied.
 """
 
 
-@implementer(IRoute)
+@implementer(IListenerRoute)
 class FailoverRoute:
     """
     Tries one way after the other.
@@ -69,6 +76,12 @@ class FailoverRoute:
         The same, each going out from an address of this host.
         """
         return FailoverRoute([route.boundTo(address) for route in self._routes])
+
+    def forListener(self, listener: Address) -> IRoute:
+        """
+        The same for one session, which some of them may go by.
+        """
+        return FailoverRoute([forListener(route, listener) for route in self._routes])
 
     async def connect(self, target: Address, check: Check) -> IOutbound:
         """

@@ -16,6 +16,7 @@ from twisted_socks5.addresses import Address, IPAddress
 from twisted_socks5.interfaces import (
     IDatagramReceiver,
     IDatagrams,
+    IListenerRoute,
     IListening,
     IOutbound,
     IRevisable,
@@ -23,6 +24,7 @@ from twisted_socks5.interfaces import (
     IWatchedOutbound,
 )
 from twisted_socks5.outcome import outcomeOf
+from twisted_socks5.routes.egress import forListener
 from twisted_socks5.routes.failover import FailoverRoute
 
 if TYPE_CHECKING:
@@ -33,24 +35,37 @@ if TYPE_CHECKING:
     from twisted_socks5.interfaces import Check
 
 
+class _Load:
+    """
+    How much a way is used.
+
+    @ivar uses: Attempts, tunnels, ports and associations that live now.
+    """
+
+    __slots__ = ("uses",)
+
+    def __init__(self) -> None:
+        self.uses = 0
+
+
 class _Use:
     """
     One use of a way, from the first attempt to the end of what came of it.
     """
 
-    __slots__ = ("_way",)
+    __slots__ = ("_load",)
 
-    def __init__(self, way: _Way) -> None:
-        self._way: _Way | None = way
-        way.uses += 1
+    def __init__(self, load: _Load) -> None:
+        self._load: _Load | None = load
+        load.uses += 1
 
     def end(self) -> None:
         """
         It is over; that may be said several times.
         """
-        way, self._way = self._way, None
-        if way is not None:
-            way.uses -= 1
+        load, self._load = self._load, None
+        if load is not None:
+            load.uses -= 1
 
 
 @implementer(IWatchedOutbound)
@@ -175,12 +190,12 @@ class _Way:
     """
     One of several, and how many use it.
 
-    @ivar uses: Attempts, tunnels, ports and associations that live now.
+    @ivar load: That, also of the same way for one session.
     """
 
-    def __init__(self, route: IRoute) -> None:
+    def __init__(self, route: IRoute, load: _Load) -> None:
         self._route = route
-        self.uses = 0
+        self.load = load
 
     @property
     def resolvesNames(self) -> bool:
@@ -193,13 +208,19 @@ class _Way:
         """
         The same, going out from an address of this host.
         """
-        return _Way(self._route.boundTo(address))
+        return _Way(self._route.boundTo(address), _Load())
+
+    def forListener(self, listener: Address) -> _Way:
+        """
+        The same for one session.
+        """
+        return _Way(forListener(self._route, listener), self.load)
 
     async def connect(self, target: Address, check: Check) -> IOutbound:
         """
         Connect to a destination.
         """
-        use = _Use(self)
+        use = _Use(self.load)
         try:
             outbound = await outcomeOf(self._route.connect(target, check))
         except BaseException:
@@ -211,7 +232,7 @@ class _Way:
         """
         Listen for one connection.
         """
-        use = _Use(self)
+        use = _Use(self.load)
         try:
             listening = await outcomeOf(self._route.listen(expected, check))
         except BaseException:
@@ -223,7 +244,7 @@ class _Way:
         """
         Open a way for the datagrams of a client.
         """
-        use = _Use(self)
+        use = _Use(self.load)
         try:
             datagrams = await outcomeOf(self._route.datagrams(check))
         except BaseException:
@@ -232,7 +253,7 @@ class _Way:
         return _CountedDatagrams(datagrams, use)
 
 
-@implementer(IRoute)
+@implementer(IListenerRoute)
 class LeastUsedRoute:
     """
     Tries the way first that the fewest use at the moment, of equals the first, and
@@ -243,14 +264,14 @@ class LeastUsedRoute:
         """
         @param routes: The ways; at least one.
         """
-        self._ways = [_Way(route) for route in routes]
+        self._ways = [_Way(route, _Load()) for route in routes]
 
     @property
     def uses(self) -> list[int]:
         """
         How many use each.
         """
-        return [way.uses for way in self._ways]
+        return [way.load.uses for way in self._ways]
 
     @property
     def resolvesNames(self) -> bool:
@@ -265,6 +286,14 @@ class LeastUsedRoute:
         for themselves.
         """
         return LeastUsedRoute([way.boundTo(address) for way in self._ways])
+
+    def forListener(self, listener: Address) -> IRoute:
+        """
+        The same for one session, which is counted with all others.
+        """
+        same = LeastUsedRoute(())
+        same._ways = [way.forListener(listener) for way in self._ways]
+        return same
 
     async def connect(self, target: Address, check: Check) -> IOutbound:
         """
@@ -291,5 +320,5 @@ class LeastUsedRoute:
         return await self._inTurn().datagrams(check)
 
     def _inTurn(self) -> FailoverRoute:
-        inTurn: list[_Way] = sorted(self._ways, key=lambda way: way.uses)
+        inTurn: list[_Way] = sorted(self._ways, key=lambda way: way.load.uses)
         return FailoverRoute(inTurn)

@@ -19,6 +19,7 @@ from twisted_socks5.addresses import Address
 from twisted_socks5.authenticators import Identity
 from twisted_socks5.interfaces import (
     ICommandSession,
+    IListenerRoute,
     IOutbound,
     IRoute,
     IStreamLayer,
@@ -181,6 +182,8 @@ class Session:
         route = decision.route
         if route is None:  # one that is merely false is a way of its own
             route = self._live.factory.route
+        if IListenerRoute.providedBy(route):
+            route = route.forListener(self.listener)
         if decision.bindAddress is not None:
             route = route.boundTo(decision.bindAddress)
         return route

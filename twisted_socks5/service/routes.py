@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from ipaddress import IPv4Address
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -33,11 +34,17 @@ from twisted_socks5.policy.routesfile import (
     Straight,
 )
 from twisted_socks5.routes.direct import DirectRoute
+from twisted_socks5.routes.egress import EgressRoute
 from twisted_socks5.routes.failover import FailoverRoute
 from twisted_socks5.routes.leastused import LeastUsedRoute
 from twisted_socks5.routes.throughproxy import ThroughProxy
 from twisted_socks5.service.configuration import Said
 from twisted_socks5.service.plugins import ROUTE, findPlugins, makePlugin, parsePlugin
+
+_EXAMPLE = Address(IPv4Address("127.0.0.1"), 1080)
+"""
+Where a client may have connected to.
+"""
 
 
 class RouteMaker(MultiService):
@@ -172,7 +179,8 @@ class RouteMaker(MultiService):
 
     def bound(self, way: Straight) -> IRoute:
         """
-        From this host, and from the one address that the way has, if it has any.
+        From this host, and from the address that the way has, if it has any; where
+        it has several, one is chosen for each session.
 
         @raise ValueError: It cannot go out so.
         """
@@ -180,12 +188,17 @@ class RouteMaker(MultiService):
         if route is None:
             route = self._own
         egress = way.egress
-        if not isinstance(egress, FromAddress):
+        if egress is None:
             return route
+        example = egress.choose(_EXAMPLE)
+        assert example is not None
         try:
-            return self._once(way, lambda: route.boundTo(egress.address))
+            bound = route.boundTo(example)
         except CommandNotSupported as error:
             raise ValueError(str(error)) from None
+        if isinstance(egress, FromAddress):
+            return self._once(way, lambda: bound)
+        return self._once(way, lambda: EgressRoute(route, egress.choose))
 
     def ofPlugin(self, way: OfPlugin) -> IRoute:
         """
