@@ -126,20 +126,17 @@ class Relay:
         self.clock = Clock()
         self.way = Way()
         self.port = Port()
-        self.idle = 0
+        self.reasons: list[str] = []
         self.association = Association(
             self.clock,
             self.way,
             lambda source: source[0] == CLIENT[0],
-            self.becameIdle,
+            self.reasons.append,
             300.0,
             **options,
         )
         # The port has what the association uses of a transport, and no more.
         self.association.makeConnection(self.port)  # type: ignore[arg-type]  # it has what an association asks of a port
-
-    def becameIdle(self) -> None:
-        self.idle += 1
 
     def receive(self, datagram: bytes, source: tuple[str, int] = CLIENT) -> None:
         self.association.datagramReceived(datagram, source)
@@ -407,9 +404,20 @@ def test_idle(relay: Relay) -> None:
     relay.send(b"denied", port=1)
     relay.way.socket.error = OSError(EAGAIN, "no")
     relay.send(b"unsent")
-    assert relay.idle == 0
+    assert not relay.reasons
     relay.clock.advance(1)
-    assert relay.idle == 1
+    assert relay.reasons == ["idle"]
+
+
+def test_theWayEnds(relay: Relay) -> None:
+    """
+    Then so does the association; one that has ended ends no more.
+    """
+    relay.way.receiver.ended("it is gone")
+    assert relay.reasons == ["it is gone"]
+    relay.association.close()
+    relay.way.receiver.ended("again")
+    assert relay.reasons == ["it is gone"]
 
 
 def test_layer() -> None:

@@ -27,10 +27,14 @@ from zope.interface.verify import verifyObject
 from tests.clientmemory import CHOSEN, MemoryEndpoint, errorOf
 from tests.conversation import loopback6, pattern
 from tests.loopback import Peer, Place, inReactor, openSockets, passwords
+from tests.test_client_loopback import tlsTo
 from tests.test_layer import Flipping, flip
 from twisted_socks5 import (
+    Decision,
+    Guard,
     Login,
     NoAuthentication,
+    SOCKS5ClientEndpoint,
     SOCKS5DatagramEndpoint,
     SOCKS5ServerFactory,
     errors,
@@ -387,3 +391,144 @@ def test_commandNotSupported() -> None:
     proxy.say(b"\x05\x07\x00\x01" + bytes(6))
     assert type(errorOf(outcome)) is errors.CommandNotSupported
     assert proxy.transport.disconnected
+
+
+# -- chains ---------------------------------------------------------------------------
+
+
+async def chained(
+    place: UDPPlace, second: int, policy: Any = None, **options: Any
+) -> Any:
+    """
+    @return: A way through a proxy to another one, and the first proxy.
+    """
+    first: Any = await place.proxy(policy=policy)
+    endpoint = SOCKS5ClientEndpoint(place.to(first.port), "localhost", second)
+    return SOCKS5DatagramEndpoint(theReactor, endpoint, ALICE, **options), first
+
+
+@inReactor
+async def test_aChain(place: UDPPlace) -> None:
+    """
+    Ours is the address that the first one sees, and the last one's that which
+    destinations do.
+    """
+    second: Any = await place.proxy(passwords(alice="wonderland"))
+    endpoint, first = await chained(place, second.port)
+    protocol = Datagrams()
+    port = await endpoint.listen(protocol)
+    assert verifyObject(IUDPTransport, port)
+    number = place.answering()
+    for host in ("127.0.0.1", "localhost"):
+        protocol.received.clear()
+        port.write(b"hello", (host, number))
+        await place.until(lambda: protocol.received)
+        assert protocol.received == [(b"hello", ("127.0.0.1", number))]
+    with pytest.raises(MessageLengthError):
+        port.write(bytes(65488), ("127.0.0.1", number))
+    (session,) = second.registry
+    assert session.client.port != port.localPort
+    assert [each.command for each in first.registry] == [1, 3]
+    await port.stopListening()
+    assert protocol.events == ["start", "stop"]
+    await place.until(lambda: not [*first.registry, *second.registry])
+
+
+@inReactor
+async def test_theFirstOfAChainEndsIt(place: UDPPlace) -> None:
+    second: Any = await place.proxy(passwords(alice="wonderland"))
+    endpoint, first = await chained(place, second.port)
+    protocol = Datagrams()
+    await endpoint.listen(protocol)
+    (session,) = (each for each in first.registry if each.command == 3)
+    session.end("enough")
+    await place.until(lambda: protocol.events == ["start", "stop"])
+    await place.until(lambda: not [*first.registry, *second.registry])
+
+
+@inReactor
+async def test_aRelayWhereTheLastOfAChainIs(place: UDPPlace) -> None:
+    """
+    BND.ADDR 0.0.0.0: of the last one no more may be known than the name by which the
+    first one knows it.
+    """
+    relay = Datagrams()
+    listening = reactor.listenUDP(0, relay, interface="127.0.0.1")
+    place.ports.append(listening)
+    number = listening.getHost().port
+    bound = b"\x01\x00\x00\x00\x00" + number.to_bytes(2, "big")
+    second = await place.serve(type("Saying", (RogueProxy,), {"relay": bound}))
+    first: Any = await place.proxy()
+    endpoint = SOCKS5ClientEndpoint(place.to(first.port), "localhost", second)
+    protocol = Datagrams()
+    port = await SOCKS5DatagramEndpoint(theReactor, endpoint).listen(protocol)
+    assert (port.getHost().host, port.getHost().port) == ("localhost", number)
+    port.write(b"query", ("192.0.2.7", 53))
+    await place.until(lambda: relay.received)
+    data, source = relay.received[0]
+    assert data == HEADER + b"query"
+    listening.write(HEADER + b"answer", source)
+    await place.until(lambda: protocol.received)
+    assert protocol.received == [(b"answer", ("192.0.2.7", 53))]
+    await port.stopListening()
+
+
+@inReactor
+async def test_pastAProxyNothingGoes(place: UDPPlace) -> None:
+    """
+    With TLS to the last one of a chain, it is not known which proxies there are.
+    """
+    factory = SOCKS5ServerFactory(reactor, [passwords(alice="wonderland")])
+    port = await place.listen(factory, isTLS=True)
+    first: Any = await place.proxy()
+    hop = SOCKS5ClientEndpoint(place.to(first.port), "127.0.0.1", port)
+    endpoint = SOCKS5DatagramEndpoint(theReactor, tlsTo(hop), ALICE)
+    with pytest.raises(errors.CommandNotSupported, match="past"):
+        await endpoint.listen(Datagrams())
+    await place.until(lambda: not [*first.registry, *factory.registry])
+
+
+class SilentAboutDatagrams(Guard):
+    """
+    Does not say whether datagrams are allowed, until the test does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer: Deferred[Any] = Deferred()
+
+    def decide(self, request: Any) -> Any:
+        return self.answer if request.command == 3 else super().decide(request)
+
+
+@inReactor
+async def test_theFirstOfAChainIsSilent(place: UDPPlace) -> None:
+    second: Any = await place.proxy(passwords(alice="wonderland"))
+    endpoint, first = await chained(
+        place, second.port, SilentAboutDatagrams(), timeout=0.5
+    )
+    protocol = Datagrams()
+    with pytest.raises(errors.TimedOut, match="datagrams through a chain"):
+        await endpoint.listen(protocol)
+    assert protocol.events == []
+    await place.until(lambda: not [*first.registry, *second.registry])
+
+
+@inReactor
+async def test_theLastOfAChainEndsItMeanwhile(place: UDPPlace) -> None:
+    """
+    While the first one is still being asked.
+    """
+    second: Any = await place.proxy(passwords(alice="wonderland"))
+    policy = SilentAboutDatagrams()
+    endpoint, first = await chained(place, second.port, policy)
+    opening = endpoint.listen(Datagrams())
+    await place.until(lambda: any(each.command == 3 for each in first.registry))
+    (session,) = second.registry
+    session.end("enough")
+    await place.until(lambda: not list(second.registry))
+    await place.until(lambda: len(list(first.registry)) == 1)
+    policy.answer.callback(Decision.allow())
+    with pytest.raises(errors.StreamEnded, match="ended the association"):
+        await opening
+    await place.until(lambda: not list(first.registry))

@@ -402,6 +402,14 @@ class IDatagramReceiver(Interface):
         @param reason: In a word, for the log.
         """
 
+    def ended(reason: str) -> None:
+        """
+        The way out is no more, so the association ends, and its client is
+        disconnected.
+
+        @param reason: For the log.
+        """
+
 
 class IDatagrams(Interface):
     """

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import (
 from zope.interface import implementer
 
 from twisted_socks5.client.conversation import Conversation
-from twisted_socks5.client.proxy import TIMEOUT, Proxy, reachable, tell
+from twisted_socks5.client.proxy import TIMEOUT, Proxy, tell
 from twisted_socks5.client.takeover import Successor
 from twisted_socks5.client.target import Target, asTwisted
 from twisted_socks5.errors import SOCKSError
@@ -153,7 +153,7 @@ class SOCKS5ServerEndpoint:
 
     async def _listen(self, protocolFactory: IProtocolFactory) -> IListeningPort:
         conversation, reply = await self._proxy.request(Command.BIND, self._target)
-        address = asTwisted(*reachable(conversation, reply))
+        address = asTwisted(*self._proxy.reachable(conversation, reply))
         port = SOCKS5ListeningPort(conversation, address, protocolFactory, self._target)
         port.startListening()
         return port

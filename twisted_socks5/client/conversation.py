@@ -51,7 +51,8 @@ class Conversation(Protocol):
     What a client says to a proxy, until the proxy has done what it was asked
     for; then somebody else gets the connection.
 
-    @ivar proxy: Where the proxy is, in words.
+    @ivar address: Where the proxy is, as its endpoint has told.
+    @ivar proxy: That, in words.
     @ivar isNextToTransport: Whether nobody between it and the transport needs to
         be told of what comes.
     @ivar stream: The bytes that the proxy sends.
@@ -67,8 +68,11 @@ class Conversation(Protocol):
     _reading: Deferred[Any] | None = None
     _successor: Successor | None = None
 
-    def __init__(self, proxy: str = "", isNextToTransport: bool = False) -> None:
-        self.proxy = proxy
+    def __init__(
+        self, address: IAddress | None = None, isNextToTransport: bool = False
+    ) -> None:
+        self.address = address
+        self.proxy = "" if address is None else inWords(address)
         self.isNextToTransport = isNextToTransport
 
     # -- the conversation -----------------------------------------------------
@@ -347,8 +351,7 @@ class ConversationFactory(Factory[Conversation]):
         """
         if self.isAbandoned:
             return None
-        proxy = "" if addr is None else inWords(addr)
-        self.conversation = Conversation(proxy, self._isNextToTransport)
+        self.conversation = Conversation(addr, self._isNextToTransport)
         return self.conversation
 
     def abandon(self) -> None:

@@ -30,12 +30,17 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_socks5 import wire
-from twisted_socks5.addresses import IPAddress
 from twisted_socks5.client.conversation import Conversation
-from twisted_socks5.client.proxy import TIMEOUT, Proxy, reachable, tell
+from twisted_socks5.client.proxy import TIMEOUT, Proxy, isPassedOn, tell
 from twisted_socks5.client.takeover import abort
 from twisted_socks5.client.target import Target
-from twisted_socks5.errors import MalformedMessage, SOCKSError
+from twisted_socks5.errors import (
+    CommandNotSupported,
+    MalformedMessage,
+    SOCKSError,
+    StreamEnded,
+    TimedOut,
+)
 from twisted_socks5.interfaces import IClientAuthenticator, IStreamLayer
 from twisted_socks5.wire import Command
 
@@ -62,8 +67,8 @@ class _Control(Protocol):
 
 class _Relay(DatagramProtocol):
     """
-    What comes to our port.  Its socket is not connected to the relay: an ICMP
-    message from there would be the end of it.
+    What comes to our port, or through the proxy before.  The socket is not
+    connected to the relay: an ICMP message from there would be the end of it.
     """
 
     noisy = False
@@ -74,6 +79,9 @@ class _Relay(DatagramProtocol):
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         self._port.received(datagram, (addr[0], addr[1]))
 
+    def stopProtocol(self) -> None:
+        self._port.stopListening()
+
 
 @implementer(IListeningPort, IUDPTransport)
 class SOCKS5DatagramPort:
@@ -83,48 +91,58 @@ class SOCKS5DatagramPort:
 
     Where a Twisted port takes IP addresses only, C{write} and C{connect} take
     names, too, which the proxy looks up.
+
+    @ivar localPort: The port of this host that datagrams go to the relay from, or in a
+        chain to the first.
     """
+
+    localPort: int
 
     _local: Any = None
     _connected: tuple[str, int] | None = None
     _isOpen = False
+    _isLost = False
 
     def __init__(
         self,
-        reactor: Any,
         control: Any,
         layer: IStreamLayer | None,
         protocol: DatagramProtocol,
-        relay: tuple[IPAddress, int],
+        relay: tuple[wire.Host, int],
     ) -> None:
-        self._reactor = reactor
+        """
+        @param relay: Where the proxy takes datagrams; it has a name only if nothing
+            but that is known of the proxy.
+        """
         self._control = control
         self._layer = layer
         self._protocol = protocol
-        self._relay = relay
-        self._relayName = (str(relay[0]), relay[1])
+        host, number = relay
+        self._hasName = isinstance(host, bytes)
+        text = host.decode("ascii") if isinstance(host, bytes) else str(host)
+        self._relay = (text, number)
 
     # -- IListeningPort -------------------------------------------------------
 
     def startListening(self) -> None:
         """
-        Open the port; whoever hands it out has done so.
-
-        @raise CannotListenError: This host has none left.
+        It listens since it was handed out.
         """
-        if self._isOpen:
-            return
-        host, _ = self._relay
-        local = self._control.getHost()
-        # The relay takes datagrams from the address only that the control
-        # connection comes from.
-        kind = UDP6Address if host.version == 6 else UDP4Address
-        interface = (
-            local.host if isinstance(local, kind) else ("", "::")[kind is UDP6Address]
-        )
-        self._local = self._reactor.listenUDP(
-            0, _Relay(self), interface=interface, maxPacketSize=_LARGEST
-        )
+
+    def open(self, local: Any) -> None:
+        """
+        Begin.
+
+        @param local: What takes datagrams to the relay: a port of this host, or one
+            through the proxy before.
+        @raise StreamEnded: The proxy has ended the association meanwhile.
+        """
+        self._local = local
+        if self._isLost:
+            local.stopListening()
+            raise StreamEnded("the proxy ended the association")
+        isHere = not isinstance(local, SOCKS5DatagramPort)
+        self.localPort = local.getHost().port if isHere else local.localPort
         self._isOpen = True
         self._protocol.makeConnection(self)
 
@@ -149,6 +167,7 @@ class SOCKS5DatagramPort:
         """
         The proxy has ended the association.
         """
+        self._isLost = True
         if self._isOpen:
             self._close()
 
@@ -157,15 +176,7 @@ class SOCKS5DatagramPort:
         Where the proxy takes our datagrams.
         """
         host, number = self._relay
-        kind = UDP6Address if host.version == 6 else UDP4Address
-        return kind("UDP", str(host), number)
-
-    @property
-    def localPort(self) -> int:
-        """
-        The port of this host that datagrams go to the relay from.
-        """
-        return int(self._local.getHost().port)
+        return (UDP6Address if ":" in host else UDP4Address)("UDP", host, number)
 
     # -- IUDPTransport --------------------------------------------------------
 
@@ -173,7 +184,8 @@ class SOCKS5DatagramPort:
         """
         Send a datagram.
 
-        @param packet: At most 65,507 bytes less the header, which is 10 to 262.
+        @param packet: At most 65,507 bytes less the header, which is 10 to 262, and
+            in a chain one for each proxy.
         @param addr: An IP address or a name, and a port; not needed after
             L{connect}.
         @raise InvalidName: No such name can exist.
@@ -191,7 +203,7 @@ class SOCKS5DatagramPort:
             except OSError as error:
                 raise MessageLengthError("too long to be protected") from error
         if self._isOpen:
-            self._local.write(datagram, self._relayName)
+            self._local.write(datagram, self._relay)
 
     def connect(self, host: str, port: int) -> None:
         """
@@ -227,7 +239,7 @@ class SOCKS5DatagramPort:
         Something came.  What is not from the relay, or no datagram, or a piece
         of one, is dropped.
         """
-        if not self._isOpen or sender != self._relayName:
+        if not self._isOpen or not self._isRelay(*sender):
             return
         try:
             if self._layer is not None:
@@ -245,6 +257,11 @@ class SOCKS5DatagramPort:
         if self._isFrom(name, port):
             self._protocol.datagramReceived(datagram[start:], (name, port))
 
+    def _isRelay(self, host: str, port: int) -> bool:
+        if self._hasName:  # whose address nobody knows here
+            return port == self._relay[1]
+        return (host, port) == self._relay
+
     def _isFrom(self, host: str, port: int) -> bool:
         if self._connected is None:
             return True
@@ -259,7 +276,9 @@ class SOCKS5DatagramEndpoint:
     A way for datagrams through a SOCKS5 proxy (RFC 1928, section 7).
 
     They go to the proxy as UDP, beside the connection to it, so it has to be
-    reachable for that; through a chain they do not go.
+    reachable for that.  Where the proxy's endpoint is a L{SOCKS5ClientEndpoint
+    <twisted_socks5.client.SOCKS5ClientEndpoint>}, the proxies are a chain: each is
+    asked for an association, and what is for one goes through those before it.
     """
 
     def __init__(
@@ -284,39 +303,73 @@ class SOCKS5DatagramEndpoint:
         self._proxy = Proxy(
             proxyEndpoint, authenticators, timeout=timeout, reactor=clock
         )
+        before = self._proxy.before
+        self._before: SOCKS5DatagramEndpoint | None = None
+        if before is not None:
+            self._before = SOCKS5DatagramEndpoint(
+                reactor,
+                before.proxy.endpoint,
+                *before.proxy.authenticators,
+                timeout=before.proxy.timeout,
+            )
 
     def listen(self, protocol: DatagramProtocol) -> Deferred[SOCKS5DatagramPort]:
         """
         Open a way.
 
         @param protocol: Gets the port as its transport.  When the proxy ends the
-            association, its C{stopProtocol} is called.
+            association, its C{stopProtocol} is called; so it is when one of a
+            chain does.
         @return: The port.  Fails as L{SOCKS5ClientEndpoint.connect
             <twisted_socks5.client.SOCKS5ClientEndpoint.connect>} does.
         """
-        return Deferred.fromCoroutine(self._listen(protocol))
+        opening = Deferred.fromCoroutine(self._listen(protocol))
+        timeout = self._proxy.timeout
+        if self._before is None or timeout is None:
+            return opening
+        return opening.addTimeout(timeout, self._reactor, _timedOut)
 
     async def _listen(self, protocol: DatagramProtocol) -> SOCKS5DatagramPort:
         conversation, reply = await self._proxy.request(Command.ASSOCIATE, _ANYWHERE)
         try:
-            host, number = reachable(conversation, reply)
-            if isinstance(host, bytes):
+            if isinstance(reply.host, bytes):
                 raise MalformedMessage("the proxy's relay has a name, no address")
+            if self._before is None and isPassedOn(conversation):
+                raise CommandNotSupported(
+                    "datagrams would go past whoever is before the proxy"
+                )
+            relay = self._proxy.reachable(conversation, reply)
             port = SOCKS5DatagramPort(
-                self._reactor,
-                conversation.transport,
-                conversation.layer,
-                protocol,
-                (host, number),
+                conversation.transport, conversation.layer, protocol, relay
             )
             self._hold(conversation, port)
-            port.startListening()
+            if self._before is None:
+                port.open(self._openHere(conversation.transport, port))
+            else:
+                port.open(await self._before.listen(_Relay(port)))
         except BaseException as error:
             conversation.abort()
             if isinstance(error, SOCKSError):
                 tell(error, conversation, _ANYWHERE)
             raise
         return port
+
+    def _openHere(self, control: Any, port: SOCKS5DatagramPort) -> IListeningPort:
+        """
+        Open a port of this host.  The relay takes datagrams from the address only
+        that the control connection comes from.
+
+        @raise CannotListenError: There is none left.
+        """
+        local, relay = control.getHost(), port.getHost()
+        anywhere = "::" if isinstance(relay, UDP6Address) else ""
+        opened: IListeningPort = self._reactor.listenUDP(
+            0,
+            _Relay(port),
+            interface=local.host if type(local) is type(relay) else anywhere,
+            maxPacketSize=_LARGEST,
+        )
+        return opened
 
     def _hold(self, conversation: Conversation, port: SOCKS5DatagramPort) -> None:
         """
@@ -327,3 +380,9 @@ class SOCKS5DatagramEndpoint:
         factory.buildProtocol = lambda address: control
         address: IAddress = conversation.transport.getPeer()
         conversation.handOver(factory, address).deliver()
+
+
+def _timedOut(result: object, seconds: float) -> Failure:
+    error = TimedOut(f"not done in {seconds:g} seconds")
+    error.target, error.proxy = str(_ANYWHERE), "a chain"
+    return Failure(error)

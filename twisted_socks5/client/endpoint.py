@@ -16,7 +16,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from twisted_socks5.client.proxy import TIMEOUT, Proxy
+from twisted_socks5.client.proxy import TIMEOUT, Proxy, ReachedThrough
 from twisted_socks5.client.takeover import Successor
 from twisted_socks5.client.target import Target, asTwisted
 from twisted_socks5.interfaces import IClientAuthenticator
@@ -24,7 +24,7 @@ from twisted_socks5.wire import Command
 
 
 @implementer(IStreamClientEndpoint)
-class SOCKS5ClientEndpoint:
+class SOCKS5ClientEndpoint(ReachedThrough):
     """
     A destination that is connected to through a SOCKS5 proxy (RFC 1928).
 
@@ -61,17 +61,17 @@ class SOCKS5ClientEndpoint:
             timeout of its own.
         @raise ValueError: Two authenticators are of the same method.
         """
-        self._proxy = Proxy(
+        self.proxy = Proxy(
             proxyEndpoint,
             authenticators,
             oneFlight=oneFlight,
             timeout=timeout,
             reactor=reactor,
         )
-        self._target = Target(host, port)
+        self.target = Target(host, port)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._target}>"
+        return f"<{type(self).__name__} {self.target}>"
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
@@ -99,9 +99,9 @@ class SOCKS5ClientEndpoint:
         return connected
 
     async def _connect(self, protocolFactory: IProtocolFactory) -> Successor:
-        conversation, _ = await self._proxy.request(
-            Command.CONNECT, self._target, protocolFactory
+        conversation, _ = await self.proxy.request(
+            Command.CONNECT, self.target, protocolFactory
         )
-        request = self._target.request(Command.CONNECT)
+        request = self.target.request(Command.CONNECT)
         address = asTwisted(request.host, request.port)
         return conversation.handOver(protocolFactory, address)

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 import attrs
+from twisted.internet.address import HostnameAddress
 from twisted.internet.address import IPv4Address as TCP4Address
 from twisted.internet.address import IPv6Address as TCP6Address
 from twisted.internet.defer import CancelledError, Deferred
@@ -139,6 +140,68 @@ class Proxy:
 
         return attempt.addTimeout(self.timeout, clock, timedOut)
 
+    @property
+    def before(self) -> ReachedThrough | None:
+        """
+        How the proxy before this one in a chain is asked for it.
+        """
+        return self.endpoint if isinstance(self.endpoint, ReachedThrough) else None
+
+    def reachable(
+        self, conversation: Conversation, reply: wire.Reply
+    ) -> tuple[wire.Host, int]:
+        """
+        BND.ADDR and BND.PORT (RFC 1928, section 6).  Where BND.ADDR is unspecified,
+        it means the address that the proxy was reached at.
+        """
+        host = reply.host
+        if isinstance(host, bytes) or not host.is_unspecified:
+            return host, reply.port
+        if self.before is not None:
+            host = self.before.target.request(wire.Command.CONNECT).host
+        else:
+            peer = conversation.transport.getPeer()
+            if isinstance(peer, TCP4Address | TCP6Address):
+                host = _addressIn(peer)
+        return host, reply.port
+
+
+class ReachedThrough:
+    """
+    An endpoint that is reached through a proxy.
+
+    @ivar proxy: It, and how to deal with it.
+    @ivar target: What it is asked for.
+    """
+
+    proxy: Proxy
+    target: Target
+
+
+def isPassedOn(conversation: Conversation) -> bool:
+    """
+    Whether somebody passes a conversation on to the proxy: the endpoint has told of
+    another place than that which the connection goes to.
+    """
+    told, peer = conversation.address, conversation.transport.getPeer()
+    if isinstance(told, HostnameAddress):
+        return True
+    if not (
+        isinstance(told, TCP4Address | TCP6Address)
+        and isinstance(peer, TCP4Address | TCP6Address)
+    ):
+        return False
+    if told.port != peer.port:
+        return True
+    try:
+        return _addressIn(told) != _addressIn(peer)
+    except ValueError:  # a name, as some of Twisted's endpoints were given it
+        return False
+
+
+def _addressIn(address: TCP4Address | TCP6Address) -> IPv4Address | IPv6Address:
+    return ip_address(address.host.partition("%")[0])
+
 
 def tell(error: SOCKSError, conversation: Conversation | None, target: Target) -> None:
     """
@@ -149,18 +212,3 @@ def tell(error: SOCKSError, conversation: Conversation | None, target: Target) -
         error.target = str(target)
         if conversation is not None:
             error.proxy = conversation.proxy
-
-
-def reachable(
-    conversation: Conversation, reply: wire.Reply
-) -> tuple[IPv4Address | IPv6Address | bytes, int]:
-    """
-    BND.ADDR and BND.PORT (RFC 1928, section 6).  Where BND.ADDR is unspecified, it
-    means the address that the proxy was reached at.
-    """
-    host = reply.host
-    if not isinstance(host, bytes) and host.is_unspecified:
-        peer = conversation.transport.getPeer()
-        if isinstance(peer, TCP4Address | TCP6Address):
-            host = ip_address(peer.host.partition("%")[0])
-    return host, reply.port

@@ -69,7 +69,7 @@ class Associate:
             self._reactor,
             await outcomeOf(session.route.datagrams(session.check)),
             partial(self._isClient, session.client),
-            partial(session.end, "idle"),
+            session.end,
             self._timeout,
             session.layer,
             self._settings.fragments == "reassemble",
@@ -85,8 +85,10 @@ class Associate:
             await session.untilClosed()
         finally:
             self._associations.remove(association)
-            self._remember(association.ports)
-            association.close()
+            try:
+                self._remember(association.ports)
+            finally:
+                association.close()
 
     def _relayAddress(self, listener: Address) -> IPAddress:
         """

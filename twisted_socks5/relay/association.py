@@ -53,7 +53,7 @@ class Association(DatagramProtocol):
         reactor: Any,
         datagrams: IDatagrams,
         isClient: Callable[[tuple[str, int]], bool],
-        idle: Callable[[], object],
+        end: Callable[[str], object],
         idleTimeout: float,
         layer: IStreamLayer | None = None,
         reassembles: bool = False,
@@ -64,7 +64,8 @@ class Association(DatagramProtocol):
         """
         @param datagrams: The way out.
         @param isClient: Whether an IP address and port may be the client's.
-        @param idle: Called when nothing has moved for C{idleTimeout} seconds.
+        @param end: Called with a reason when nothing has moved for C{idleTimeout}
+            seconds, or when the way out has ended.
         @param layer: What protects the client's datagrams.
         @param reassembles: Whether fragments are joined, else they are dropped.
         @param lookups: Bounds those of all associations together.
@@ -79,7 +80,7 @@ class Association(DatagramProtocol):
         )
         self._senders = self._destinations.senders
         self._isClient = isClient
-        self._idle = idle
+        self._end = end
         self._idleTimeout = idleTimeout
         self._layer = layer
         self._meters = meters
@@ -232,13 +233,20 @@ class Association(DatagramProtocol):
 
     # -- the end ------------------------------------------------------------------
 
+    def ended(self, reason: str) -> None:
+        """
+        There is no way out any more.
+        """
+        if self._socket is not None:
+            self._end(reason)
+
     def _checkIdle(self) -> None:
         left = self._lastMoved + self._idleTimeout - self._seconds()
         if left > 0:
             self._timer = self._reactor.callLater(left, self._checkIdle)
         else:
             self._timer = None
-            self._idle()
+            self._end("idle")
 
 
 def _whyNot(problem: OSError) -> str:

@@ -31,8 +31,7 @@ from twisted_socks5 import wire
 from twisted_socks5.addresses import Address, IPAddress, unmapped
 from twisted_socks5.client.conversation import Conversation
 from twisted_socks5.client.datagrams import SOCKS5DatagramEndpoint, SOCKS5DatagramPort
-from twisted_socks5.client.endpoint import SOCKS5ClientEndpoint
-from twisted_socks5.client.proxy import TIMEOUT, Proxy, reachable
+from twisted_socks5.client.proxy import TIMEOUT, Proxy
 from twisted_socks5.client.strings import authenticatorsFromArguments
 from twisted_socks5.client.takeover import abort
 from twisted_socks5.client.target import Target
@@ -244,6 +243,10 @@ class _Datagrams(DatagramProtocol):
     def __init__(self) -> None:
         self.answers = _Answers()
 
+    def stopProtocol(self) -> None:
+        if self.receiver is not None:
+            self.receiver.ended("the proxy ended the association")
+
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         if self.receiver is None:
             return
@@ -277,6 +280,8 @@ class ProxiedDatagrams:
         Say who gets what comes back.
         """
         self._protocol.receiver = receiver
+        if self._protocol.transport is None:
+            self._protocol.stopProtocol()
 
     async def sender(self, destination: Address) -> Callable[[bytes], object]:
         """
@@ -347,7 +352,6 @@ class ThroughProxy:
         self._proxy = Proxy(
             proxyEndpoint, authenticators, timeout=timeout, reactor=clock
         )
-        self._isChain = isinstance(proxyEndpoint, SOCKS5ClientEndpoint)
         self._datagrams = SOCKS5DatagramEndpoint(
             reactor, proxyEndpoint, *authenticators, timeout=timeout
         )
@@ -385,7 +389,7 @@ class ThroughProxy:
         conversation, reply = await _asked(
             self._proxy.request(wire.Command.BIND, _target(expected))
         )
-        local = _known(*reachable(conversation, reply))
+        local = _known(*self._proxy.reachable(conversation, reply))
         if local is None:
             abort(conversation.transport)
             raise GeneralFailure("the proxy tells no address of its port")
@@ -393,13 +397,10 @@ class ThroughProxy:
 
     async def datagrams(self, check: Check) -> IDatagrams:
         """
-        Have the proxy pass datagrams on.  The last one of a chain would be sent
-        them from here, past the others, so that it knows where we are.
+        Have the proxy pass datagrams on, and in a chain each.
 
         @raise ReplyError: What to tell the client.
         """
-        if self._isChain:
-            raise CommandNotSupported("datagrams do not go through a chain")
         protocol = _Datagrams()
         port = await _asked(self._datagrams.listen(protocol))
         return ProxiedDatagrams(protocol, port, check)
