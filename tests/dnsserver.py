@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Factory
 from twisted.names import dns
 
@@ -27,7 +27,7 @@ SILENCE = _Silence()
 
 class DNSServer:
     """
-    A name server over UDP and TCP at one port of 127.0.0.1.
+    A name server over UDP and TCP at one port of an address.
 
     @ivar answers: By name and record type: the records, the RCODE to fail
         with, or L{SILENCE}.  All other questions get NXDOMAIN.
@@ -35,8 +35,9 @@ class DNSServer:
         in C{askedOverTCP}.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, host: str = "127.0.0.1", port: int = 0) -> None:
         self._reactor = reactor
+        self.host = host
         self.answers: dict[Question, list[Any] | int | _Silence] = {}
         self.asked: list[Question] = []
         self.askedOverTCP: list[Question] = []
@@ -49,17 +50,17 @@ class DNSServer:
         factory: Factory[Any] = Factory.forProtocol(
             lambda: dns.DNSProtocol(self, reactor)
         )
-        self._tcp = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self._tcp = reactor.listenTCP(port, factory, interface=host)
         self.port: int = self._tcp.getHost().port
         datagrams = dns.DNSDatagramProtocol(self, reactor)
-        self._udp = reactor.listenUDP(self.port, datagrams, interface="127.0.0.1")
+        self._udp = reactor.listenUDP(self.port, datagrams, interface=host)
 
     @property
     def address(self) -> tuple[str, int]:
         """
         Where it listens.
         """
-        return "127.0.0.1", self.port
+        return self.host, self.port
 
     def has(self, name: str, *addresses: str) -> None:
         """
@@ -133,6 +134,12 @@ class DNSServer:
         for connection in self._connections:
             connection.transport.abortConnection()
 
+    async def refuseTCP(self) -> None:
+        """
+        Go on over UDP only.
+        """
+        await maybeDeferred(self._tcp.stopListening)
+
     async def stop(self) -> None:
         """
         Free the port.
@@ -140,7 +147,7 @@ class DNSServer:
         self.hangUp()
         await self.whenDisconnected()
         await self._udp.stopListening()
-        await self._tcp.stopListening()
+        await self.refuseTCP()
 
     # What Twisted's protocols call.
 

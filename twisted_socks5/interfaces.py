@@ -789,6 +789,19 @@ class IResolver(Interface):
         """
 
 
+class IInterfaceResolver(IResolver):
+    """
+    Looks names up by a network interface, if it is told so.
+    """
+
+    def by(interface: str) -> IResolver:
+        """
+        The same, by a network interface.
+
+        @param interface: Its name.
+        """
+
+
 class ILedger(Interface):
     """
     Where it is counted what there are limits of.

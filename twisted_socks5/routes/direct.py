@@ -35,6 +35,7 @@ from twisted_socks5.errors import (
 )
 from twisted_socks5.interfaces import (
     IDatagrams,
+    IInterfaceResolver,
     IListening,
     IOutbound,
     IResolver,
@@ -75,7 +76,7 @@ class DirectRoute:
         @param bind: How to listen.
         @param udp: Who may answer a client's datagrams.
         @param interface: The network interface to keep to (Linux); empty is any.
-            Names are looked up by any.
+            By which one names are looked up is for C{resolver} to say.
         @raise ValueError: The reactor cannot do with one.
         """
         self._reactor = reactor
@@ -112,13 +113,17 @@ class DirectRoute:
 
     def by(self, interface: str) -> DirectRoute:
         """
-        The same, by a network interface.
+        The same, by a network interface; names are looked up by it, too, if the
+        resolver can do that.
 
         @raise ValueError: The reactor cannot do with one.
         """
+        resolver = self._resolver
+        if IInterfaceResolver.providedBy(resolver):
+            resolver = resolver.by(interface)
         return DirectRoute(
             self._reactor,
-            self._resolver,
+            resolver,
             self._timeouts,
             self._bindAddress,
             self._bindSettings,

@@ -22,14 +22,17 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IReadDescriptor
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.names import dns
 from twisted.protocols.basic import Int16StringReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_socks5.addresses import IPAddress
-from twisted_socks5.errors import GeneralFailure, TimedOut
+from twisted_socks5.addresses import Address, IPAddress, isThisHost
+from twisted_socks5.device import bindToDevice
+from twisted_socks5.errors import GeneralFailure, ReplyError, TimedOut
+from twisted_socks5.outcome import outcomeOf
+from twisted_socks5.routes.dial import dial
 from twisted_socks5.routes.namefiles import NameServer, ResolvConf
 
 A: int = dns.A
@@ -47,7 +50,11 @@ _MAX_COMPRESSED_NAMES = _MAX_MESSAGE // 12
 
 
 async def askFor(
-    recordType: int, name: str, reactor: Any, configuration: ResolvConf
+    recordType: int,
+    name: str,
+    reactor: Any,
+    configuration: ResolvConf,
+    interface: str = "",
 ) -> list[IPAddress]:
     """
     Ask for the addresses of one family that a name has, one server after the
@@ -57,7 +64,9 @@ async def askFor(
     @param recordType: C{A} or C{AAAA}.
     @param name: A full name.
     @param reactor: Provides C{IReactorFDSet}, C{IReactorTCP} and
-        C{IReactorTime}.
+        C{IReactorTime}; with an interface, C{IReactorSocket} too.
+    @param interface: The network interface by which to ask servers that are not this
+        host's; empty is any.
     @return: None, if there is no such name, or it has none.
     @raise TimedOut: No server answered in time.
     @raise GeneralFailure: No server could tell.
@@ -68,7 +77,9 @@ async def askFor(
     for attempt in range(configuration.attempts):
         patience = configuration.timeout * 2**attempt
         for server in servers.copy():
-            exchange = Deferred.fromCoroutine(_exchange(reactor, server, query))
+            exchange = Deferred.fromCoroutine(
+                _exchange(reactor, server, query, interface)
+            )
             try:
                 response = await exchange.addTimeout(patience, reactor)
             except TimeoutError:
@@ -85,13 +96,19 @@ async def askFor(
     raise failure or TimedOut("no name server answered")
 
 
-async def _exchange(reactor: Any, server: NameServer, query: dns.Query) -> dns.Message:
+async def _exchange(
+    reactor: Any, server: NameServer, query: dns.Query, interface: str
+) -> dns.Message:
+    if interface and isThisHost(server.host):
+        interface = ""
     question = dns.Message(dns.randomSource(), recDes=1)
     question.queries = [query]
     try:
-        response = await _DatagramExchange(reactor, server, question).response
+        response = await _DatagramExchange(
+            reactor, server, question, interface
+        ).response
         if response.trunc:
-            response = await _exchangeOverTCP(reactor, server, question)
+            response = await _exchangeOverTCP(reactor, server, question, interface)
     except OSError as problem:
         raise _unusable(problem.strerror or str(problem)) from None
     return response
@@ -110,7 +127,13 @@ class _DatagramExchange:
         the socket.
     """
 
-    def __init__(self, reactor: Any, server: NameServer, question: dns.Message) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        server: NameServer,
+        question: dns.Message,
+        interface: str,
+    ) -> None:
         """
         @raise OSError: The question cannot be sent.
         """
@@ -121,6 +144,7 @@ class _DatagramExchange:
             server.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
         )
         try:
+            bindToDevice(self._socket, interface)
             self._socket.connect(server.socketName())
             self._socket.send(question.toStr())
         except OSError:
@@ -174,23 +198,34 @@ class _DatagramExchange:
 
 
 async def _exchangeOverTCP(
-    reactor: Any, server: NameServer, question: dns.Message
+    reactor: Any, server: NameServer, question: dns.Message, interface: str
 ) -> dns.Message:
-    endpointType = (
-        TCP4ClientEndpoint if server.family == socket.AF_INET else TCP6ClientEndpoint
-    )
     exchange = _StreamExchange(question)
-    factory = Factory.forProtocol(lambda: exchange)
-    factory.noisy = False
-    endpoint = endpointType(reactor, str(server.host), server.port)
     try:
-        await endpoint.connect(factory)
-    except ConnectError as problem:
+        await _connect(reactor, server, exchange, interface)
+    except (ConnectError, ReplyError) as problem:
         raise _unusable(str(problem)) from None
     try:
         return await exchange.response
     finally:
         exchange.close()
+
+
+async def _connect(
+    reactor: Any, server: NameServer, protocol: Protocol, interface: str
+) -> None:
+    if interface:
+        address = Address(server.host, server.port)
+        dialling: Any = dial(reactor, address, interface=interface)
+        outbound = await outcomeOf(dialling)
+        outbound.attach(protocol)
+        return
+    endpointType = (
+        TCP4ClientEndpoint if server.family == socket.AF_INET else TCP6ClientEndpoint
+    )
+    factory = Factory.forProtocol(lambda: protocol)
+    factory.noisy = False
+    await endpointType(reactor, str(server.host), server.port).connect(factory)
 
 
 class _StreamExchange(Int16StringReceiver):

@@ -13,6 +13,7 @@ remembered here either: whoever judges addresses judges fresh ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from copy import copy
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import zip_longest
@@ -26,7 +27,7 @@ from zope.interface import implementer
 
 from twisted_socks5.addresses import IPAddress
 from twisted_socks5.errors import GeneralFailure, NameNotFound
-from twisted_socks5.interfaces import IResolver
+from twisted_socks5.interfaces import IInterfaceResolver
 from twisted_socks5.routes.namefiles import (
     NameServer,
     ResolvConf,
@@ -57,7 +58,7 @@ _LOOPBACK: _Addresses = (IPv6Address("::1"), IPv4Address("127.0.0.1"))
 _NEVER_ASKED = frozenset(["invalid", "onion"])
 
 
-@implementer(IResolver)
+@implementer(IInterfaceResolver)
 class NameResolver:
     """
     Looks names up as the C library does with C{hosts: files dns}, both
@@ -71,6 +72,7 @@ class NameResolver:
         resolvConf: str = "/etc/resolv.conf",
         hosts: str = "/etc/hosts",
         servers: Iterable[tuple[str, int]] | None = None,
+        interface: str = "",
     ) -> None:
         """
         @param reactor: Provides C{IReactorFDSet}, C{IReactorTCP} and
@@ -79,8 +81,12 @@ class NameResolver:
         @param hosts: The path of a hosts(5) file.
         @param servers: The IP address and port of each name server to ask
             instead of those in C{resolvConf}.
+        @param interface: The network interface to ask by (Linux); empty is any.
+            Name servers of this host are asked as ever: they are not to be reached
+            by one, and by which they ask further is for them to say.
         """
         self._reactor = reactor
+        self._interface = interface
         self._resolvConf = WatchedFile(resolvConf, parseResolvConf)
         self._hosts = WatchedFile(hosts, parseHosts)
         self._servers = (
@@ -89,6 +95,15 @@ class NameResolver:
             else [NameServer(ip_address(host), port) for host, port in servers]
         )
         self._running: dict[str, _SharedLookup] = {}
+
+    def by(self, interface: str) -> NameResolver:
+        """
+        The same, by a network interface.
+        """
+        same = copy(self)
+        same._interface = interface
+        same._running = {}
+        return same
 
     def resolve(self, name: str) -> Deferred[_Addresses]:
         """
@@ -156,7 +171,7 @@ class NameResolver:
     async def _bothFamilies(self, name: str, configuration: ResolvConf) -> _Addresses:
         asked = [
             Deferred.fromCoroutine(
-                askFor(recordType, name, self._reactor, configuration)
+                askFor(recordType, name, self._reactor, configuration, self._interface)
             )
             for recordType in (AAAA, A)
         ]

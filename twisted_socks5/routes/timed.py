@@ -16,10 +16,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_socks5.addresses import IPAddress
-from twisted_socks5.interfaces import IResolver
+from twisted_socks5.interfaces import IInterfaceResolver, IResolver
 
 
-@implementer(IResolver)
+@implementer(IInterfaceResolver)
 class TimedResolver:
     """
     Has another one look names up.
@@ -35,6 +35,14 @@ class TimedResolver:
         """
         self._resolver = resolver
         self._took = took
+
+    def by(self, interface: str) -> IResolver:
+        """
+        The same by a network interface, if the other one can do that.
+        """
+        if IInterfaceResolver.providedBy(self._resolver):
+            return TimedResolver(self._resolver.by(interface), self._took)
+        return self
 
     def resolve(self, name: str) -> Deferred[Sequence[IPAddress]]:
         """
