@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.conftest import Server
 
@@ -107,13 +109,38 @@ def test_nodesOfCompose(start: Callable[..., Server], tmp_path: Path) -> None:
     users = tmp_path / "users"
     passwd = [sys.executable, "-m", "twisted_socks5.passwords", "--stdin"]
     subprocess.run([*passwd, str(users), "alice"], input=b"wonderland\n", check=True)
+    rules = ROOT / "deploy" / "rules.toml"
+    here = {
+        "haproxy:tcp:1080": HAPROXY,
+        "hashed:/run/secrets/users": f"hashed:{users}",
+        "/run/rules.toml": str(rules),
+    }
     words = listIn(COMPOSE, "command:")
-    adapted = [
-        word.replace("haproxy:tcp:1080", HAPROXY).replace(
-            "/run/secrets/users", str(users)
-        )
-        for word in words
-    ]
-    assert adapted != words
-    server = start(*adapted)
+    assert set(here) < set(words)
+    server = start(*(here.get(word, word) for word in words))
     assert healthy(server.address(HAPROXY)[1], "--proxied")
+
+
+@pytest.mark.parametrize("forged", ["192.0.2.7", "127.0.0.1"])
+def test_fromNodeToNode(start: Callable[..., Server], forged: str) -> None:
+    """
+    Nobody gets by one node to the other, which would believe another PROXY header.
+    """
+    rules = str(ROOT / "deploy" / "rules.toml")
+    server = start("--port", HAPROXY, "--open", "--rules", rules)
+    with socket.create_connection(server.address(HAPROXY), 10) as client:
+        client.sendall(f"PROXY TCP4 {forged} 192.0.2.1 5000 1080\r\n".encode())
+        client.sendall(bytes.fromhex("05 01 00  05 01 00 01 0a 59 00 03 04 38"))
+        client.settimeout(10)
+        with client.makefile("rb") as answers:
+            assert answers.read(4) == bytes.fromhex("05 00  05 02")
+
+
+def test_elsewhere() -> None:
+    """
+    Clients of the nodes may go everywhere else.
+    """
+    rules = str(ROOT / "deploy" / "rules.toml")
+    explain = [sys.executable, "-m", "twisted_socks5", "explain", "--rules", rules]
+    asked = ["--user", "alice", "--from", "192.0.2.7", "CONNECT", "9.9.9.9:443"]
+    subprocess.run([*explain, *asked], check=True, timeout=60)
