@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,7 @@ from tests.conversation import (
     readAll,
     readExactly,
 )
+from twisted_socks5.policy.routesfile import Proxied
 from twisted_socks5.service.configfile import (
     DEFAULT_ROUTE,
     LISTENER_FLAGS,
@@ -206,6 +209,36 @@ def test_textsFromElsewhere(
     assert "memory" not in repr(auth)
 
 
+def test_textsOfTablesFromElsewhere(
+    file: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Settings and routes have them too.
+    """
+    monkeypatch.setenv("TEST_ADDRESS", "192.0.2.1")
+    for name, text in (("log", "file:a"), ("proxy", "tcp:h:1"), ("user", "me")):
+        (tmp_path / name).write_text(text + "\n")
+    path = file(
+        """
+        udp = { public-address = { env = "TEST_ADDRESS" } }
+        log = { access-to = { file = "log" } }
+        [[rule]]
+        action = "allow"
+        [route.up]
+        proxy = { file = "proxy" }
+        user = { file = "user" }
+        password-file = "password"
+        """
+    )
+    configuration = configured("--config", path)
+    assert str(configuration.settings.udp.publicAddress) == "192.0.2.1"
+    assert str(configuration.settings.log.accessTo) == f"file:{tmp_path}/a"
+    rules = configuration.access.rules
+    assert rules is not None
+    assert rules.routes["up"].way == Proxied("tcp:h:1", "me", f"{tmp_path}/password")
+    assert "tcp" not in str(rules.routes["up"])
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -253,7 +286,7 @@ def test_strangeFolders() -> None:
     [
         ("prot = 1", 1, "unknown key 'prot': did you mean port? expected "),
         ("\nport = 1\nport = 2", 3, "Cannot overwrite a value"),
-        ("port = true", 1, "port: expected a number or a text, not True"),
+        ("port = true", 1, "port: expected a number or a text, not true"),
         ("port = []", 1, "port: the list is empty"),
         ("port = [\n1,\n1]", 3, "port: this is there twice"),
         ("port = 65536", 1, "port 65536: expected a number from 0 to 65535"),
@@ -265,7 +298,7 @@ def test_strangeFolders() -> None:
         ("open = 'yes'", 1, "open: expected true or false, not 'yes'"),
         ("relay = 'fast'", 1, "relay fast: expected auto or portable"),
         ("access-log = 'xml'", 1, "access-log xml: expected text, json or off"),
-        ("\nrules = 'none.toml'", 1, "none.toml: No such file"),
+        ("\nrules = 'none.toml'", 2, "none.toml: No such file"),
         ("route = 'socks5:x'", 1, "route: expected tables [route.NAME]; the server's"),
         ("[route.a]\nbind = 'x'", 2, "bind: x: expected "),
         ("timezone = 'Nowhere'\n" + RULE, 1, "timezone: Nowhere: expected a name"),
@@ -274,14 +307,59 @@ def test_strangeFolders() -> None:
         ("timeout = 3", 1, "timeout: expected a table, [timeout]"),
         ("[timeout]\n\nidel = 3", 3, "unknown key 'idel': did you mean idle?"),
         ("[timeout]\nidle = '3'", 2, "idle: expected a number of seconds, not '3'"),
-        ("[timeout]\nidle = true", 2, "idle: expected a number of seconds, not True"),
+        ("[timeout]\nidle = true", 2, "idle: expected a number of seconds, not true"),
         ("[timeout]\nidle = -1", 2, "idle: must be 0 or more, not -1"),
         ("\ntimeout.idle = -1", 2, "idle: must be 0 or more, not -1"),
         ("\ntimeout = { idle = -1 }", 2, "idle: must be 0 or more, not -1"),
         ("[limit]\nsessions = 1.5", 2, "sessions: expected a whole number, not 1.5"),
         ("[udp]\nreplies = 1", 2, "replies: expected a text, not 1"),
-        ("[udp]\nreplies = 'all'", 2, "replies: expected address or any"),
-        ("[udp]\nports = [1]", 2, "ports: expected a text, not [1]"),
+        (
+            "[udp]\nreplies = 'all'",
+            2,
+            "udp.replies: expected address or any, not 'all'",
+        ),
+        ("[quota]\nfile = 3", 2, "quota.file: expected a text, not 3"),
+        (
+            "[limit]\nbandwidth = -1",
+            2,
+            "limit.bandwidth: expected a whole number, such",
+        ),
+        (
+            "[log]\nrotate-files = 10001",
+            2,
+            "log.rotate-files: expected a number from 1",
+        ),
+        (
+            "[log]\nto = 'file:a\\u0000'".replace("'", '"'),
+            2,
+            "log.to: expected file:PATH",
+        ),
+        ("[log]\nto = { envy = 'A' }", 2, "log.to: expected a text, { env = 'NAME' }"),
+        (
+            "[log]\nto = { env = 'NO_SUCH' }",
+            2,
+            "log.to: there is no NO_SUCH in the env",
+        ),
+        ("[log]\nto = { file = '/no/such' }", 2, "log.to: /no/such: No such file"),
+        (
+            "[log]\nto = { file = '/dev/null' }",
+            2,
+            "log.to: /dev/null is empty; expected",
+        ),
+        ('auth = { file = "\\u0000" }', 1, "embedded null byte"),
+        ("auth = [['memory:a:swordfish']]", 1, "auth: expected a text, not a list"),
+        ("listener = []", 1, "listener: the list is empty"),
+        (
+            "metrics = '\x7f'".replace("\x7f", "\\u001b[2J").replace("'", '"'),
+            1,
+            "metrics \\x1b[2J: ",
+        ),
+        (
+            "[route.a]\nproxy = { env = 'NO_SUCH' }",
+            2,
+            "route.a.proxy: there is no NO_SUCH",
+        ),
+        ("[udp]\nports = [1]", 2, "ports: expected a number or a text, not a list"),
         ("[udp]\nports = 0", 2, "ports: expected ports from 1 to 65535"),
         ("listener = 3", 1, "listener: expected tables, each with [[listener]]"),
         ("[[listener]]\nendpoint = 1\nlimit = 5", 3, "limit: expected a table"),
@@ -312,8 +390,9 @@ def test_wrong(
     told = str(wrong.value)
     assert "\n" not in told
     assert words in told
-    if "none.toml" not in words:
-        assert told.startswith(f"socks5: {path}:{line}: ")
+    assert told.isprintable()
+    assert "swordfish" not in told
+    assert told.startswith(f"socks5: {path}:{line}: ")
 
 
 def test_rulesTwice(file: Callable[[str], str], tmp_path: Path) -> None:
@@ -402,6 +481,127 @@ def test_checkFails(
     assert words.format(path=tmp_path) in done.stderr
     assert done.stderr.count("\n") == 1
     assert sorted(one.name for one in tmp_path.iterdir()) == ["server.toml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[log]\nto = 'file:no/log'", "2: log.to {path}/no/log: No such file"),
+        ("[log]\naccess-to = 'file:.'", "2: log.access-to {path}/.: Is a directory"),
+        ("[quota]\nfile = 'no/q'", "2: quota.file {path}/no/q: expected a folder"),
+        ("[quota]\nfile = 'server.toml'", "server.toml: file is not a database"),
+        ("port = 'unix:no/s'", "1: port unix:no/s: {path}/no: No such file"),
+        (
+            "port = 'unix:server.toml'",
+            "1: port unix:server.toml: {path}/server.toml: F",
+        ),
+        ("auth = 'memory:a:b'\nport = 'tcp:1:interface=192.0.2.1'", "Cannot assign"),
+        (
+            "interface = '192.0.2.1'",
+            "1: interface tcp:1080:interface=192.0.2.1: Cannot",
+        ),
+        ("port = 'tcp:1'", "1: port tcp:1: anybody could use this proxy from other"),
+        ("metrics = 'unix:no/s'", "1: metrics unix:no/s: {path}/no: No such file"),
+    ],
+)
+def test_checkLooks(
+    file: Callable[[str], str], tmp_path: Path, text: str, words: str
+) -> None:
+    """
+    What a start would open is looked at, and nothing of it is made.
+    """
+    path = file(text)
+    with pytest.raises(SystemExit) as wrong:
+        configured("--check", "--config", path)
+    told = str(wrong.value)
+    assert words.format(path=tmp_path) in told
+    assert told.startswith(f"socks5: {path}:")
+    assert [one.name for one in tmp_path.iterdir()] == ["server.toml"]
+
+
+def test_checkMakesNothing(file: Callable[[str], str], tmp_path: Path) -> None:
+    """
+    Neither files that a start would make, nor what a database has beside it; and what
+    is there stays as it is.
+    """
+    with closing(sqlite3.connect(tmp_path / "old")) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("CREATE TABLE some (thing)")
+    (tmp_path / "log").write_text("a line\n")
+    before = {one.name: one.read_bytes() for one in tmp_path.iterdir()}
+    text = (
+        "port = ['unix:socket', 'systemd:domain=INET:index=0']\n"
+        "log = {{ to = 'file:log', access-to = 'file:access' }}\nquota.file = '{}'\n"
+    )
+    for quotas in ("old", "new"):
+        path = file(text.format(quotas))
+        with pytest.raises(SystemExit) as done:
+            configured("--check", "--config", path)
+        assert done.value.code == 0
+    Path(path).unlink()
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("1080", "'tcp:1080:interface=127.0.0.1'"),
+        ("1080", "'haproxy:tcp:1080'"),
+        ("'tcp:1080'", "1080"),
+        ("'tcp6:1080'", "'tcp6:1080:interface=\\:\\:1'"),
+        ("'tcp:1080:127.0.0.1'", "'ssl:1080:interface=127.0.0.1'"),
+        ("'mtls:1080:privateKey=k'", "'tcp:port=1080'"),
+        ("'unix:a'", "'unix:address=a:mode=600'"),
+        ("'systemd:domain=INET:index=0'", "'systemd:index=0:domain=INET'"),
+    ],
+)
+def test_twoAtOnePlace(file: Callable[[str], str], first: str, second: str) -> None:
+    """
+    One line tells of both, before anything listens.
+    """
+    path = file(f"port = {first}\n[[listener]]\nendpoint = {second}")
+    with pytest.raises(SystemExit) as wrong:
+        configured("--config", path)
+    told = str(wrong.value)
+    assert told.startswith(f"socks5: {path}:3: endpoint ")
+    assert f": {path}:1: port " in told
+    assert "listens there already; expected another place" in told
+    metrics = file(f"port = {first}\nmetrics = {second}")
+    with pytest.raises(SystemExit, match=f"{path}:2: metrics .* {path}:1: port "):
+        configured("--config", metrics)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("0", "'tcp:0'"),
+        ("1080", "1081"),
+        ("1080", "'tcp:1080:interface=127.0.0.2'"),
+        ("1080", "'tcp6:1080:interface=\\:\\:1'"),
+        ("'tcp:1080'", "'tcp6:1080:interface=\\:\\:1'"),
+        ("'unix:a'", "'unix:b'"),
+        ("'systemd:domain=INET:index=0'", "'systemd:domain=INET:index=1'"),
+        ("'tcp:x'", "'tcp:x'"),
+        ("'other:1080'", "'other:1080'"),
+    ],
+)
+def test_twoPlaces(file: Callable[[str], str], first: str, second: str) -> None:
+    path = file(f"port = {first}\n[[listener]]\nendpoint = {second}")
+    assert len(configured("--config", path).listeners) == 2
+
+
+def test_allAddressesOfBothKinds(file: Callable[[str], str]) -> None:
+    """
+    Whether they are in each other's way is for the system, which is asked.
+    """
+    path = file("port = ['tcp:1080', 'tcp6:1080']")
+    with socket.socket(socket.AF_INET6) as some:
+        areApart = some.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    if areApart:
+        assert len(configured("--config", path).listeners) == 2
+    else:
+        with pytest.raises(SystemExit, match="port tcp6:1080: .* listens there alread"):
+            configured("--config", path)
 
 
 # -- started ---------------------------------------------------------------------------
@@ -586,22 +786,37 @@ def test_nothingToExplain(file: Callable[[str], str], text: str, words: str) -> 
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("key", ["auth", "default-route", "policy", "port", "relay"])
+ROUTE = RULE + "[route.a]\n"
+SETTINGS = [
+    key for key, (_, one) in KEYS.items() if type(one.default) not in (int, float)
+]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("auth", "default-route", "policy", "port", "relay", "metrics", "workers"),
+        *("interface", "command", "authenticator", "access-log"),
+        *(key for key in SETTINGS if key != "quota.file"),
+        ROUTE + "proxy",
+        ROUTE + "plugin",
+        ROUTE + "interface",
+        "[route.b]\nchain = ['c', 'a']\n[route.c]\nproxy='tcp:h:1'\n" + ROUTE + "proxy",
+    ],
+)
 def test_secretThatIsWrong(
-    file: Callable[[str], str], tmp_path: Path, key: str
+    file: Callable[[str], str], tmp_path: Path, text: str
 ) -> None:
     """
     It is not shown, whatever is wrong with it.
     """
-    (tmp_path / "secret").write_text("swordfish")
+    (tmp_path / "secret").write_text("sword fish")
     (tmp_path / "secret").chmod(0o600)
-    path = file(f"{key} = {{ file = '{tmp_path}/secret' }}\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "twisted", "socks5", "--check", "--config", path],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode != 0
-    assert f"server.toml:1: {key}: " in done.stderr
-    assert "swordfish" not in done.stderr + done.stdout
+    path = file(f"{text} = {{ file = '{tmp_path}/secret' }}\n")
+    with pytest.raises(SystemExit) as wrong:
+        configured("--check", "--config", path)
+    told = str(wrong.value)
+    assert "server.toml:" in told
+    key = text.rpartition("\n")[2].partition(".")[2] or text.rpartition("\n")[2]
+    assert key in told
+    assert "sword" not in told and "fish" not in told

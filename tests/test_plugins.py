@@ -216,11 +216,11 @@ def test_command(start: Callable[..., Server], plugins: Path) -> None:
         (("--command", "hallo"), "hallo: no such plugin; there is hello"),
         (("--command", "hello:you"), "expected [code=N], not you"),
         (("--policy", "twin"), "several plugins have this name: twisted.plugins.of_"),
-        (("--policy", "nothing"), "nothing made what is none"),
+        (("--policy", "nothing"), "nothing: it made what is none"),
         (("--policy", "ZeroDivisionError"), "ZeroDivisionError: by nothing"),
         (("--policy", "ImportError"), "No module named 'elsewhere'"),
         (("--auth", "fiel:users"), "fiel: no such plugin; there is"),
-        (("--auth", "sshkey"), "--auth sshkey checks no passwords"),
+        (("--auth", "sshkey"), "--auth sshkey: it checks no passwords"),
         (("--auth", "memory:user"), "--auth memory: "),
     ],
 )

@@ -586,5 +586,5 @@ def savedIn(path: Path) -> list[tuple[int]]:
 def test_startWithAWrongFile(tmp_path: Path) -> None:
     path = tmp_path / "quotas"
     path.write_text("no database at all, whatever its name may be")
-    assert "quota.file: " in refused("--set", f"quota.file={path}")
+    assert "quota.file " in refused("--set", f"quota.file={path}")
     assert "expected a folder" in refused("--set", f"quota.file={tmp_path}/no/q")

@@ -214,7 +214,7 @@ def test_egress(text: str, egress: object) -> None:
         ("\nrules = []\n", 2, "unknown key 'rules': did you mean rule?"),
         ("[[rule]]\nto = 'a.b'", 1, "expected action"),
         ("[[rule]]\naction = 'permit'", 2, "expected allow or deny"),
-        ("[[rule]]\naction = true", 2, "expected a text, not True"),
+        ("[[rule]]\naction = true", 2, "expected a text, not true"),
         ("[[rule]]\naction = ['allow']", 2, "expected a text"),
         (ALLOW + "\n\nusr = 'alice'", 5, "unknown key 'usr': did you mean user?"),
         (DENY + "to = []", 3, "the list is empty"),

@@ -58,6 +58,17 @@ def test_portInUse() -> None:
     assert "in use" in line
 
 
+def test_portOfOurOwn() -> None:
+    """
+    Which one is in the way is told, rather than that it is in use.
+    """
+    line = refused("--port", "1080", "--port", "tcp:1080", "--open")
+    assert line == (
+        "socks5: --port tcp:1080: --port tcp:1080:interface=127.0.0.1 listens there "
+        "already; expected another place"
+    )
+
+
 def test_unknownRelay() -> None:
     assert "expected auto or portable" in refused("--relay", "fast")
 

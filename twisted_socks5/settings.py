@@ -95,7 +95,7 @@ class Amount(int):
         return cls(amount)
 
 
-def _prefixUpTo(most: int) -> Callable[[object, attrs.Attribute[Any], int], None]:
+def _from1To(most: int) -> Callable[[object, attrs.Attribute[Any], int], None]:
     def validate(instance: object, field: attrs.Attribute[Any], value: int) -> None:
         if not 1 <= value <= most:
             raise ValueError(f"expected a number from 1 to {most}")
@@ -148,8 +148,8 @@ class Limits:
     bandwidthPerSession: int = attrs.field(default=Amount(0), validator=_nonNegative)
     bytesPerDay: int = attrs.field(default=Amount(0), validator=_nonNegative)
     bytesPerMonth: int = attrs.field(default=Amount(0), validator=_nonNegative)
-    clientPrefixIpv4: int = attrs.field(default=32, validator=_prefixUpTo(32))
-    clientPrefixIpv6: int = attrs.field(default=64, validator=_prefixUpTo(128))
+    clientPrefixIpv4: int = attrs.field(default=32, validator=_from1To(32))
+    clientPrefixIpv6: int = attrs.field(default=64, validator=_from1To(128))
 
 
 @attrs.frozen
@@ -236,7 +236,7 @@ class PublicAddress:
                 or ip == _BROADCAST
                 or "%" in str(ip)
             ):
-                raise ValueError(f"{ip} is no address that others could send to")
+                raise ValueError("expected an address that others could send to")
             found[f"ipv{ip.version}"] = ip
         return cls(**found)
 
@@ -332,7 +332,7 @@ class LogTarget:
         @raise ValueError: It is none.
         """
         kind, colon, path = text.partition(":")
-        if kind == "file" and not path:
+        if (kind == "file" and not path) or "\0" in path:
             raise ValueError("expected file:PATH")
         if colon and (kind not in ("file", "syslog", "journald") or not path):
             raise ValueError(f"expected {kind} without a colon")
@@ -381,7 +381,7 @@ class LogSettings:
     )
     sample: int = attrs.field(default=100, validator=_nonNegative)
     rotateBytes: int = attrs.field(default=0, validator=_nonNegative)
-    rotateFiles: int = attrs.field(default=5, validator=_positive)
+    rotateFiles: int = attrs.field(default=5, validator=_from1To(10000))
 
 
 @attrs.frozen

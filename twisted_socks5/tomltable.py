@@ -12,10 +12,13 @@ import re
 import tomllib
 from collections.abc import Callable
 from difflib import get_close_matches
+from os.path import abspath, dirname
 from typing import Any, NoReturn, TypeVar
 
 import attrs
 
+from twisted_socks5.elsewhere import EXPECTED, NOT_AS_EXPECTED, textFrom
+from twisted_socks5.observe.escape import onOneLine
 from twisted_socks5.tomllines import TOMLLines
 
 _Value = TypeVar("_Value")
@@ -25,6 +28,12 @@ class TOMLFileError(ValueError):
     """
     A file is not as expected.  Its text is one line, with the file, the line, and
     what was expected.
+    """
+
+
+class NoTOMLFile(TOMLFileError):
+    """
+    There is no such file, or it cannot be read.
     """
 
 
@@ -52,11 +61,12 @@ class TOMLFile:
         try:
             with open(path, "rb") as file:
                 text = file.read().decode("utf-8")
-        except OSError as error:
-            raise TOMLFileError(f"{path}: {error.strerror or error}") from None
         except UnicodeDecodeError as error:
             line = error.object.count(b"\n", 0, error.start) + 1
             raise TOMLFileError(f"{path}:{line}: expected UTF-8") from None
+        except (OSError, ValueError) as error:  # of a path with a NUL
+            problem = getattr(error, "strerror", None) or error
+            raise NoTOMLFile(f"{path}: {problem}") from None
         return cls.parse(text, path)
 
     @classmethod
@@ -80,6 +90,13 @@ class TOMLFile:
             raise TOMLFileError(f"{path}:1: no TOML that is known: too deep") from None
         return cls(path, TOMLLines(text.replace("\r\n", "\n")), content)
 
+    @property
+    def folder(self) -> str:
+        """
+        Where relative paths in it begin.
+        """
+        return dirname(abspath(self.path))
+
     def top(self, known: tuple[str, ...]) -> Table:
         """
         What stands above all tables, and the tables as its keys.
@@ -99,6 +116,7 @@ class Table:
     @ivar index: Counts from 0 among tables of the same name.
     @ivar content: What C{tomllib} has made of it.
     @ivar known: The keys that it may have.
+    @ivar path: What errors put in front of its keys.
     """
 
     file: TOMLFile
@@ -106,6 +124,7 @@ class Table:
     index: int
     content: dict[str, Any]
     known: tuple[str, ...]
+    path: str = ""
 
     @property
     def line(self) -> int:
@@ -121,7 +140,7 @@ class Table:
         @param item: The place in a list, from 0; -1 is none.
         """
         line = self.file.lines.of(self.name, self.index, key, item)
-        return f"{self.file.path}:{line}: {key}"
+        return f"{self.file.path}:{line}: {self.path}{key}"
 
     def fail(self, key: str, problem: object, item: int = -1) -> NoReturn:
         """
@@ -131,8 +150,8 @@ class Table:
         @raise TOMLFileError: Always.
         """
         line = self.file.lines.of(self.name, self.index, key, item)
-        label = f"{key}: " if key in self.known else ""
-        raise TOMLFileError(f"{self.file.path}:{line}: {label}{_onOneLine(problem)}")
+        label = f"{self.path}{key}: " if key in self.known else ""
+        raise TOMLFileError(f"{self.file.path}:{line}: {label}{onOneLine(problem)}")
 
     def inner(self, key: str, known: tuple[str, ...]) -> Table | None:
         """
@@ -145,9 +164,9 @@ class Table:
             return None
         content = self.content[key]
         if not isinstance(content, dict):
-            self.fail(key, f"expected a table, [{key}]")
+            self.fail(key, f"expected a table, [{key}], not {shown(content)}")
         name = f"{self.name}.{key}" if self.name else key
-        return Table(self.file, name, 0, content, known)
+        return Table(self.file, name, 0, content, known, f"{name}.")
 
     def checkKeys(self) -> None:
         """
@@ -162,6 +181,38 @@ class Table:
                 self.fail(
                     key, f"unknown key {key!r}: {hint}expected {', '.join(self.known)}"
                 )
+
+    def fetched(self, key: str, value: Any, item: int = -1) -> tuple[Any, bool]:
+        """
+        A value that may be a text elsewhere: C{{ env = "NAME" }},
+        C{{ file = "PATH" }}.
+
+        @param value: What the key, or the item of its list, has.
+        @return: That, or the text, and whether it is one from elsewhere, which is not
+            to be shown.
+        @raise TOMLFileError: There is none.
+        """
+        if not isinstance(value, dict):
+            return value, False
+        try:
+            return textFrom(value, self.file.folder), True
+        except ValueError as error:
+            self.fail(key, error, item)
+
+    def oneFromAnywhere(self, key: str, read: Callable[[str], _Value]) -> _Value | None:
+        """
+        A text of which there is one, and which may be elsewhere.
+
+        @param read: Takes it, and raises L{ValueError} if it is wrong.
+        @raise TOMLFileError: It is not as expected.
+        """
+        if not isinstance(self.content.get(key), dict):
+            return self.one(key, EXPECTED, read)
+        text, _ = self.fetched(key, self.content[key])
+        try:
+            return read(text)
+        except ValueError:
+            self.fail(key, NOT_AS_EXPECTED)
 
     def one(
         self, key: str, expected: str, read: Callable[[Any], _Value]
@@ -179,7 +230,7 @@ class Table:
         value = self.content[key]
         isNumber = expected.startswith("a number")
         if not isinstance(value, int if isNumber else str) or isinstance(value, bool):
-            self.fail(key, f"expected {expected}, not {value!r}")
+            self.fail(key, f"expected {expected}, not {shown(value)}")
         try:
             return read(value)
         except ValueError as error:
@@ -193,7 +244,7 @@ class Table:
         """
         value = self.content.get(key)
         if value is not None and not isinstance(value, bool):
-            self.fail(key, f"expected true or false, not {value!r}")
+            self.fail(key, f"expected true or false, not {shown(value)}")
         return value
 
     def several(
@@ -215,7 +266,7 @@ class Table:
             item = place if isinstance(content, list) else -1
             mayBeNumber = expected.startswith("a number") and isinstance(value, int)
             if not (isinstance(value, str) or mayBeNumber) or isinstance(value, bool):
-                self.fail(key, f"expected {expected}, not {value!r}", item)
+                self.fail(key, f"expected {expected}, not {shown(value)}", item)
             try:
                 one = read(value)
             except ValueError as error:
@@ -226,7 +277,15 @@ class Table:
         return tuple(found)
 
 
-def _onOneLine(problem: object) -> str:
-    return "".join(
-        each if each.isprintable() else repr(each)[1:-1] for each in str(problem)
-    )
+def shown(value: object) -> str:
+    """
+    A value as TOML has it; of what is made of several, only what that is, since it
+    may have a secret inside.
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "a table"
+    return repr(value) if isinstance(value, str) else str(value)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -66,24 +67,34 @@ class SQLiteQuotaStore:
         self._path = os.path.abspath(path)
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
-        self._check(path)
+        self._check()
 
-    def _check(self, path: str) -> None:
+    def _check(self) -> None:
         folder = os.path.dirname(self._path)
         if not os.path.isdir(folder):
-            raise ValueError(f"{path}: expected a folder {folder}")
+            raise ValueError(f"expected a folder {folder}")
+        if not os.access(folder, os.W_OK | os.X_OK):  # for what is made beside it
+            raise ValueError(f"expected a folder to write to, {folder}")
         if os.path.isdir(self._path):
-            raise ValueError(f"{path}: expected a file, not a folder")
-        if not os.path.exists(self._path):
-            return
+            raise ValueError("expected a file, not a folder")
         try:
-            connection = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)
+            os.stat(self._path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise ValueError(str(error.strerror)) from None
+        try:
+            # Immutable, since otherwise it would make files beside it, which may be
+            # those of another account then.
+            connection = sqlite3.connect(
+                f"file:{quote(self._path)}?immutable=1", uri=True
+            )
             try:
                 connection.execute("PRAGMA schema_version").fetchone()
             finally:
                 connection.close()
         except sqlite3.Error as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise ValueError(str(error)) from None
 
     def open(self, periods: Sequence[str]) -> Sequence[tuple[QuotaKey, int]]:
         """

@@ -7,6 +7,7 @@ Where a log can go: a file, a stream, syslog, systemd's journal.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -24,6 +25,7 @@ _log = Logger(namespace="twisted_socks5")
 _OPENING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_NONBLOCK
 _MODE = 0o640
 _WAIT = 1000  # milliseconds
+_EFFECTIVE = os.access in os.supports_effective_ids
 
 
 class StreamDestination:
@@ -172,6 +174,40 @@ class FileDestination(StreamDestination):
             if os.path.exists(older):
                 os.replace(older, f"{self._path}.{number + 1}")
         os.replace(self._path, f"{self._path}.1")
+
+
+def checkFile(path: str) -> None:
+    """
+    See whether a file could be opened to be written to, or made, without doing so.
+
+    @raise OSError: It could not.
+    """
+    path = os.path.abspath(path)
+    try:
+        isFolder = stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError:
+        checkFolder(os.path.dirname(os.path.realpath(path)))
+        return
+    if isFolder:
+        raise _problem(errno.EISDIR, path)
+    if not os.access(path, os.W_OK, effective_ids=_EFFECTIVE):
+        raise _problem(errno.EACCES, path)
+
+
+def checkFolder(path: str) -> None:
+    """
+    See whether a file could be made in a folder.
+
+    @raise OSError: It could not.
+    """
+    if not stat.S_ISDIR(os.stat(path).st_mode):
+        raise _problem(errno.ENOTDIR, path)
+    if not os.access(path, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE):
+        raise _problem(errno.EACCES, path)
+
+
+def _problem(number: int, path: str) -> OSError:
+    return OSError(number, os.strerror(number), path)
 
 
 class _DatagramDestination:

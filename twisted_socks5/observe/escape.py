@@ -33,6 +33,16 @@ def _escaped(code: int) -> str:
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
+def onOneLine(problem: object) -> str:
+    """
+    What is told of something, on one line: what cannot be printed is written as
+    Python does.
+    """
+    return "".join(
+        each if each.isprintable() else repr(each)[1:-1] for each in str(problem)
+    )
+
+
 def pairs(fields: Mapping[str, object]) -> str:
     """
     C{key=value} pairs with blanks between them, a text with blanks, or without

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from twisted_socks5.elsewhere import NOT_AS_EXPECTED
 from twisted_socks5.policy.egress import Egress, parseEgress
 from twisted_socks5.tomltable import Table
 
@@ -124,10 +125,28 @@ class RouteSettings:
 
     @ivar way: What it is.
     @ivar where: Its place in the file, for errors.
+    @ivar elsewhere: The keys whose texts came from the environment or a file of their
+        own, and are not to be shown.
     """
 
     way: Way
     where: str = attrs.field(default="", eq=False)
+    elsewhere: tuple[str, ...] = attrs.field(default=(), eq=False)
+
+    def __str__(self) -> str:
+        if self.elsewhere:
+            return f"{', '.join(self.elsewhere)}: told elsewhere"
+        return str(self.way)
+
+    def told(self, problem: object) -> str:
+        """
+        What to tell of a problem with it, which may begin with the key that it is
+        about, and a colon.
+        """
+        key = str(problem).partition(":")[0]
+        if not self.elsewhere or (key in _KEYS and key not in self.elsewhere):
+            return str(problem)
+        return f"{', '.join(self.elsewhere)}: {NOT_AS_EXPECTED}"
 
     @property
     def egress(self) -> Egress | None:
@@ -164,7 +183,8 @@ def _tableOf(top: Table, contents: dict[str, Any], name: str) -> Table:
         Table(top.file, "route", 0, contents, ()).fail(
             name, "expected tables with names, [route.NAME]"
         )
-    return Table(top.file, f"route.{name}", 0, content, _KEYS)
+    path = f"route.{name}"
+    return Table(top.file, path, 0, content, _KEYS, f"{path}.")
 
 
 def _readRoute(table: Table) -> RouteSettings:
@@ -178,25 +198,25 @@ def _readRoute(table: Table) -> RouteSettings:
             if key in table.content:
                 table.fail(key, "expected it beside proxy only")
     way = _readStraight(table) if isStraight else _READERS[kinds[0]](table)
-    return RouteSettings(way, f"{table.file.path}:{table.line}")
+    elsewhere = (key for key, value in table.content.items() if isinstance(value, dict))
+    return RouteSettings(way, f"{table.file.path}:{table.line}", tuple(elsewhere))
 
 
 def _readStraight(table: Table) -> Way:
     return Straight(
         table.one("bind", "a text", parseEgress),
-        table.one("interface", "a text", _interface) or "",
+        table.oneFromAnywhere("interface", _interface) or "",
     )
 
 
 def _readProxy(table: Table) -> Way:
-    user = table.one("user", "a text", _name)
-    passwordFile = table.one("password-file", "a text", _name)
+    user = table.oneFromAnywhere("user", _name)
+    passwordFile = table.oneFromAnywhere("password-file", _name)
     if (user is None) is not (passwordFile is None):
         table.fail("", "expected user and password-file, or neither")
     if passwordFile is not None:
-        folder = os.path.dirname(os.path.abspath(table.file.path))
-        passwordFile = os.path.join(folder, passwordFile)
-    endpoint = table.one("proxy", "a text", _name)
+        passwordFile = os.path.join(table.file.folder, passwordFile)
+    endpoint = table.oneFromAnywhere("proxy", _name)
     assert endpoint is not None
     return Proxied(endpoint, user, passwordFile)
 
@@ -212,7 +232,7 @@ _READERS: dict[str, Callable[[Table], Way]] = {
     "chain": lambda table: Chained(_names(table, "chain")),
     "first": lambda table: Several(_names(table, "first")),
     "least": lambda table: Several(_names(table, "least"), isByLoad=True),
-    "plugin": lambda table: OfPlugin(table.one("plugin", "a text", _name) or ""),
+    "plugin": lambda table: OfPlugin(table.oneFromAnywhere("plugin", _name) or ""),
 }
 
 

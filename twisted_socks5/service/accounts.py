@@ -35,8 +35,9 @@ def prepareChecker(plugins: Plugins, said: Said) -> ICredentialsChecker:
         try:
             with open(checker.filename, "rb"):
                 warnOfReaders(str(checker.filename))
-        except OSError as error:
-            raise said.fail(f"{checker.filename}: {error.strerror}") from None
+        except (OSError, ValueError) as error:  # of a path with a NUL
+            problem = getattr(error, "strerror", None) or error
+            raise said.fail(f"{checker.filename}: {problem}") from None
     elif isinstance(checker, InMemoryUsernamePasswordDatabaseDontUse):
         if said.isOnCommandLine:
             _log.warn(

@@ -7,8 +7,7 @@ The configuration file (TOML).  Whatever is not exactly as expected is an error.
 
 from __future__ import annotations
 
-import os
-from os.path import abspath, dirname, join
+from os.path import abspath, join
 from typing import Any
 
 import attrs
@@ -25,7 +24,7 @@ from twisted_socks5.service.configuration import Said
 from twisted_socks5.service.sayings import OptionKinds, Sayings
 from twisted_socks5.service.settings import SECTIONS, readSettings
 from twisted_socks5.settings import Settings
-from twisted_socks5.tomltable import Table, TOMLFile
+from twisted_socks5.tomltable import NoTOMLFile, Table, TOMLFile, shown
 
 DEFAULT_ROUTE = "default-route"
 """
@@ -46,11 +45,13 @@ class ConfigurationFile:
     @ivar server: Of the server.
     @ivar listeners: Of each listener that has a table.
     @ivar settings: Deadlines, limits and the like.
+    @ivar places: Where each of those is said that is said, by its key.
     """
 
     server: Sayings = attrs.field(factory=Sayings)
     listeners: tuple[Sayings, ...] = ()
     settings: Settings = attrs.field(factory=Settings)
+    places: dict[str, Said] = attrs.field(factory=dict)
 
     @classmethod
     def load(cls, path: str, kinds: OptionKinds) -> ConfigurationFile:
@@ -72,7 +73,7 @@ class ConfigurationFile:
                 "route",
                 f"expected tables [route.NAME]; the server's own is {DEFAULT_ROUTE}",
             )
-        reader = _Reader(dirname(path))
+        reader = _Reader(file.folder)
         server = reader.read(top, OptionKinds(texts, kinds.lists, kinds.flags))
         if DEFAULT_ROUTE in server.texts:
             server.texts["route"] = server.texts.pop(DEFAULT_ROUTE)
@@ -83,7 +84,7 @@ class ConfigurationFile:
             server = attrs.evolve(server, rules=readRules(top))
         if any(said.name == "memory" for said in reader.seen):
             warnOfReaders(path)
-        return cls(server, tuple(reader.listeners(top)), readSettings(top))
+        return cls(server, tuple(reader.listeners(top)), *readSettings(top))
 
 
 class _Reader:
@@ -107,6 +108,10 @@ class _Reader:
             isinstance(content, dict) for content in tables
         ):
             top.fail("listener", "expected tables, each with [[listener]] above it")
+        if "listener" in top.content and not tables:
+            top.fail(
+                "listener", "the list is empty; expected something, or no such key"
+            )
         kinds = OptionKinds(LISTENER_TEXTS, LISTENER_LISTS, LISTENER_FLAGS)
         listeners = []
         for index, content in enumerate(tables):
@@ -135,12 +140,16 @@ class _Reader:
         }
         rules = None
         if "rules" in texts:
-            rules = self._loadRules(join(self._folder, texts["rules"].text))
+            rules = self._loadRules(texts["rules"])
         return Sayings(texts, lists, flags, rules)
 
-    def _loadRules(self, path: str) -> RulesFile:
-        if path not in self._rules:
-            self._rules[path] = loadRules(path)
+    def _loadRules(self, said: Said) -> RulesFile:
+        path = join(self._folder, said.text)
+        try:
+            if path not in self._rules:
+                self._rules[path] = loadRules(path)
+        except NoTOMLFile as error:
+            raise said.fail(error, "") from None
         return self._rules[path]
 
     def _list(self, table: Table, key: str) -> tuple[Said, ...]:
@@ -163,39 +172,14 @@ class _Reader:
         C{{ env = "NAME" }} or C{{ file = "PATH" }}.
         """
         isNumber = key in ("port", "endpoint", "workers", "metrics")
-        isSecret = isinstance(value, dict)
-        if isinstance(value, dict):
-            value = self._fetch(table, key, value, item)
-        elif isNumber and isinstance(value, int) and not isinstance(value, bool):
+        value, isSecret = table.fetched(key, value, item)
+        if isNumber and isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str):
             expected = "a number or a text" if isNumber else "a text"
-            table.fail(key, f"expected {expected}, not {value!r}", item)
+            table.fail(key, f"expected {expected}, not {shown(value)}", item)
         if not value:
             table.fail(key, "expected something, not an empty text", item)
         said = Said(value, table.where(key, item), self._folder, isSecret)
         self.seen.append(said)
         return said
-
-    def _fetch(
-        self, table: Table, key: str, places: dict[str, object], item: int
-    ) -> str:
-        if len(places) == 1:
-            (kind, place), *_ = places.items()
-            if kind == "env" and isinstance(place, str):
-                if place not in os.environ:
-                    table.fail(key, f"there is no {place} in the environment", item)
-                return os.environ[place]
-            if kind == "file" and isinstance(place, str):
-                return self._contents(table, key, join(self._folder, place), item)
-        table.fail(key, "expected a text, { env = 'NAME' } or { file = 'PATH' }", item)
-
-    def _contents(self, table: Table, key: str, path: str, item: int) -> str:
-        try:
-            with open(path, encoding="utf-8") as file:
-                warnOfReaders(path)
-                return file.read().rstrip("\r\n")
-        except UnicodeDecodeError:
-            table.fail(key, f"{path}: expected UTF-8", item)
-        except OSError as error:
-            table.fail(key, f"{path}: {error.strerror}", item)

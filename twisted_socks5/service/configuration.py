@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from twisted_socks5.elsewhere import NOT_AS_EXPECTED
 from twisted_socks5.limits import Admission
 from twisted_socks5.policy.rulesfile import RulesFile
 from twisted_socks5.service.paths import absolute
@@ -55,13 +56,6 @@ class Said:
         """
         return self.where.startswith("--")
 
-    @property
-    def label(self) -> str:
-        """
-        What errors begin with.
-        """
-        return f"{self.where} {self.name}"
-
     def fail(self, problem: object, what: str = "") -> ValueError:
         """
         What to raise if something is wrong with it.
@@ -69,7 +63,7 @@ class Said:
         @param what: What to call it; by default its name.
         """
         if self.isSecret:  # which the problem may tell of, too
-            return ValueError(f"{self.where}: what is there is not as expected")
+            return ValueError(f"{self.where}: {NOT_AS_EXPECTED}")
         return ValueError(f"{self.where} {what or self.name}: {problem}")
 
 
@@ -131,6 +125,7 @@ class Configuration:
     @ivar texts: All that can be said once, by the names of options.
     @ivar settings: Deadlines, limits and the like.
     @ivar access: Who is let in where a listener says nothing of its own.
+    @ivar places: Where settings are said, by their keys.
     """
 
     access: Access
@@ -142,3 +137,12 @@ class Configuration:
     workers: int = 1
     texts: Mapping[str, Said] = attrs.field(factory=dict)
     settings: Settings = attrs.field(factory=Settings)
+    places: Mapping[str, Said] = attrs.field(factory=dict, eq=False)
+
+    def said(self, key: str) -> Said:
+        """
+        Where a setting is said.
+
+        @param key: Its key, as operators call it.
+        """
+        return self.places.get(key, Said("", key))

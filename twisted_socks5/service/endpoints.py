@@ -34,7 +34,7 @@ some wait for a second, until they try again.
 """
 
 
-def describe(port: Said, interface: str) -> Said:
+def describe(port: Said, interface: Said) -> Said:
     """
     The endpoint for a port as it was said.
 
@@ -46,9 +46,11 @@ def describe(port: Said, interface: str) -> Said:
         return port
     if not text.isascii() or not text.isdecimal() or int(text) > 65535:
         raise port.fail("expected a number from 0 to 65535 or an endpoint")
-    kind = "tcp6" if ":" in interface else "tcp"
+    kind = "tcp6" if ":" in interface.text else "tcp"
     return attrs.evolve(
-        port, text=f"{kind}:{int(text)}:interface={quoteStringArgument(interface)}"
+        port,
+        text=f"{kind}:{int(text)}:interface={quoteStringArgument(interface.text)}",
+        isSecret=port.isSecret or interface.isSecret,
     )
 
 
@@ -144,15 +146,6 @@ def readTLS(reactor: Any, said: Said) -> ExchangeableTLS:
     _listen(through, said, Factory())
     assert through.tls is not None
     return through.tls
-
-
-def checkEndpoint(reactor: Any, said: Said) -> None:
-    """
-    See whether an endpoint is one, without listening.
-
-    @raise ValueError: It is none; the text says why.
-    """
-    _endpoint(reactor, said)
 
 
 def _endpoint(reactor: Any, said: Said) -> Any:

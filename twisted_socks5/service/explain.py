@@ -248,7 +248,7 @@ def _wayOf(decision: Decision, routes: Mapping[str, RouteSettings]) -> str:
     """
     name = decision.routeName if isinstance(decision, RuleDecision) else ""
     if name in routes:
-        line = f"by route {name} ({routes[name].way})"
+        line = f"by route {name} ({routes[name]})"
     else:
         line = "by the server's own way out"
     if decision.bindAddress is not None:

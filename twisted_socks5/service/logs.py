@@ -31,6 +31,7 @@ from twisted_socks5.observe.destinations import (
     JournalDestination,
     StreamDestination,
     SyslogDestination,
+    checkFile,
 )
 from twisted_socks5.observe.events import (
     WritingObserver,
@@ -39,6 +40,7 @@ from twisted_socks5.observe.events import (
 )
 from twisted_socks5.observe.flood import Flood
 from twisted_socks5.observe.writer import IDestination, Line, LogWriter
+from twisted_socks5.service.configuration import Configuration, Said
 from twisted_socks5.service.options import SOCKS5Options
 from twisted_socks5.settings import LogSettings, LogTarget
 
@@ -68,6 +70,7 @@ class Logs(Service):
         @raise ValueError: A place cannot be written to; the text says why.
         """
         self._reactor = reactor
+        self._configuration = options.configuration
         self._settings: LogSettings = options.configuration.settings.log
         self._observer: ILogObserver | None = None
         self._hangup: Any = signal.SIG_DFL
@@ -87,7 +90,8 @@ class Logs(Service):
         target = self._settings.to
         if runner.get("logger"):
             if target.kind != "runner":
-                raise ValueError(f"log.to={target}: --logger writes the log already")
+                said = self._configuration.said("log.to")
+                raise said.fail("--logger writes the log already", str(target))
             return
         if target.kind == "runner":
             destination = self._whereItWould(runner)
@@ -120,34 +124,35 @@ class Logs(Service):
             file = runner["logFile"]
             if file in (sys.stdout, sys.stderr):
                 return StreamDestination(file.fileno(), file.name.strip("<>"))
-            return self._file("--log-file", file.name)
+            return self._file(Said(file.name, "--log-file"), file.name)
         if runner["syslog"]:
             return SyslogDestination("", runner["prefix"], SyslogDestination.USER)
         name = runner["logfile"] or ("-" if runner["nodaemon"] else "twistd.log")
         if name != "-":
-            return self._file("--logfile", name)
+            return self._file(Said(name, "--logfile"), name)
         return self._standardOutput() if runner["nodaemon"] else None
 
     def _open(self, key: str, target: LogTarget, runner: Any) -> IDestination:
+        said = self._configuration.said(key)
         if target.kind == "file":
-            return self._file(key, target.path)
+            return self._file(said, target.path)
         if target.kind == "syslog":
             return SyslogDestination(target.path)
         if target.kind == "journald":
             return JournalDestination(target.path)
         if runner is not None and not runner.get("nodaemon", True):
-            raise ValueError(f"{key}=stdout: a daemon has none; add --nodaemon")
+            raise said.fail("a daemon has none; add --nodaemon", "stdout")
         return self._standardOutput()
 
     def _standardOutput(self) -> IDestination:
         return StreamDestination(sys.stdout.fileno(), "stdout")
 
-    def _file(self, key: str, path: str) -> IDestination:
+    def _file(self, said: Said, path: str) -> IDestination:
         settings = self._settings
         try:
             return FileDestination(path, settings.rotateBytes, settings.rotateFiles)
         except OSError as error:
-            raise ValueError(f"{key} {path}: {error.strerror}") from None
+            raise said.fail(error.strerror, path) from None
 
     def _accessLog(self, form: str, runner: Any) -> IAccessLog | None:
         if form == "off":
@@ -216,6 +221,32 @@ class Logs(Service):
         deadline = time.monotonic() + _PATIENCE
         for writer in self.writers.values():
             writer.finish(deadline)
+
+
+def checkLogs(configuration: Configuration, runner: Any) -> None:
+    """
+    See whether the files of logs could be opened, without making any.
+
+    @param runner: The options of C{twistd} or C{twist}, if there are any.
+    @raise ValueError: One could not be.
+    """
+    settings = configuration.settings.log
+    files = [
+        (configuration.said(key), target.path)
+        for key, target in (
+            ("log.to", settings.to),
+            ("log.access-to", settings.accessTo),
+        )
+        if target.kind == "file"
+    ]
+    name = None if runner is None else runner.get("logfile")
+    if name and name != "-" and settings.to.kind == "runner":
+        files.append((Said(name, "--logfile"), name))
+    for said, path in files:
+        try:
+            checkFile(path)
+        except OSError as error:
+            raise said.fail(error.strerror, path) from None
 
 
 class LoggedService(MultiService):

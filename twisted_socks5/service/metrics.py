@@ -7,31 +7,44 @@ What C{--metrics} asks for.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.internet.protocol import Factory
 
 from twisted_socks5.addresses import Address
 from twisted_socks5.observe.counts import Counts, Snapshot
 from twisted_socks5.observe.lag import ReactorLag
 from twisted_socks5.service.configuration import Configuration, Said
-from twisted_socks5.service.endpoints import checkEndpoint, describe, listenAt
+from twisted_socks5.service.endpoints import describe, listenAt
 
-_INTERFACE = "127.0.0.1"
+_INTERFACE = Said("127.0.0.1", "--metrics")
 
 
-def checkStatus(reactor: Any, configuration: Configuration) -> None:
+def statusEndpoint(texts: Mapping[str, Said]) -> Said | None:
     """
-    See whether metrics could be served where they are asked for, without listening.
+    Where metrics are asked for; L{None} if they are not.
 
+    @param texts: What was said, by the names of options.
+    @raise ValueError: It is no endpoint.
+    """
+    said = texts.get("metrics")
+    return None if said is None else describe(said, _INTERFACE)
+
+
+def checkStatus(looking: Any, configuration: Configuration) -> None:
+    """
+    See whether metrics could be served where they are asked for.
+
+    @param looking: Looks in the reactor's stead, rather than listen.
     @raise ValueError: They could not.
     """
-    said = configuration.texts.get("metrics")
-    if said is not None:
-        checkEndpoint(reactor, describe(said, _INTERFACE))
-        _status(said)
+    endpoint = statusEndpoint(configuration.texts)
+    if endpoint is not None:
+        _status(endpoint)
+        listenAt(looking, endpoint, Factory())
 
 
 def _status(said: Said) -> ModuleType:
@@ -76,12 +89,12 @@ def serveStatus(
     @return: What is to be started with the server.
     @raise ValueError: It cannot be done.
     """
-    said = configuration.texts.get("metrics")
-    if said is None:
+    endpoint = statusEndpoint(configuration.texts)
+    if endpoint is None:
         return []
-    status = _status(said)
+    status = _status(endpoint)
     factory = status.statusFactory(status.StatusPages(snapshot, isReady))
-    port, _ = listenAt(reactor, describe(said, _INTERFACE), factory)
+    port, _ = listenAt(reactor, endpoint, factory)
     service = status.StatusService(port)
     listens(service.address)
     return [service]

@@ -16,11 +16,10 @@ from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import AuthOptionMixin
 from twisted.python.usage import Options, UsageError
 
+from twisted_socks5.observe.escape import onOneLine
 from twisted_socks5.policy.rulesfile import loadRules
 from twisted_socks5.service.configfile import ConfigurationFile
 from twisted_socks5.service.configuration import Configuration, Said
-from twisted_socks5.service.endpoints import checkEndpoint
-from twisted_socks5.service.metrics import checkStatus
 from twisted_socks5.service.plugins import (
     AUTHENTICATOR,
     COMMAND,
@@ -28,10 +27,9 @@ from twisted_socks5.service.plugins import (
     ROUTE,
     showPlugins,
 )
-from twisted_socks5.service.prepared import prepare
 from twisted_socks5.service.sample import sample
 from twisted_socks5.service.sayings import OptionKinds, Sayings, configurationOf
-from twisted_socks5.service.settings import describeKeys, parseSettings
+from twisted_socks5.service.settings import describeKeys, parseSettings, placesOf
 
 LISTS = ("port", "auth", "authenticator", "command")
 """
@@ -44,7 +42,7 @@ def fail(problem: object) -> NoReturn:
     End the program with one line on standard error.  (A C{UsageError} would
     have the runner print all of the help.)
     """
-    raise SystemExit(f"socks5: {' '.join(str(problem).split())}")
+    raise SystemExit(f"socks5: {onOneLine(' '.join(str(problem).split()))}")
 
 
 class SOCKS5Options(Options, AuthOptionMixin):
@@ -260,17 +258,16 @@ class SOCKS5Options(Options, AuthOptionMixin):
 
     def _check(self) -> None:
         """
-        Make what was asked for, and tell that this can be done.
+        Tell whether what was asked for can be started.
 
         @raise ValueError: It cannot be done.
         @raise SystemExit: It can.
         """
         from twisted.internet import reactor
 
-        prepared = prepare(reactor, self.configuration)
-        for settings, _ in prepared.served:
-            checkEndpoint(reactor, settings.endpoint)
-        checkStatus(reactor, self.configuration)
+        from twisted_socks5.service.looking import lookAt
+
+        prepared = lookAt(reactor, self.configuration, self.parent)
         for module, problem in prepared.plugins.broken.items():
             print(f"{module} cannot be imported, and nothing of it is there: {problem}")
         print("the configuration is right")
@@ -295,6 +292,7 @@ class SOCKS5Options(Options, AuthOptionMixin):
             said.over(file.server).over(self._defaults()),
             () if "port" in said.lists else file.listeners,
             settings,
+            file.places | placesOf(self["set"], self._folder),
         )
 
     @classmethod

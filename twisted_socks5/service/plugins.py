@@ -250,9 +250,9 @@ def makePlugin(kind: PluginKind, plugins: Plugins, reactor: Any, said: Said) -> 
     except ValueError as error:
         raise said.fail(error) from None
     except Invalid as error:
-        raise ValueError(f"{said.label} made what is none: {error}") from None
+        raise said.fail(f"it made what is none: {error}") from None
     except Exception as error:
-        raise ValueError(f"{said.label} does not work: {_described(error)}") from None
+        raise said.fail(f"it does not work: {_described(error)}") from None
     return made
 
 
@@ -272,9 +272,9 @@ def makeChecker(plugins: Plugins, said: Said) -> ICredentialsChecker:
     except (ValueError, StrcredException) as error:
         raise said.fail(error) from None
     except Exception as error:
-        raise ValueError(f"{said.label} does not work: {_described(error)}") from None
+        raise said.fail(f"it does not work: {_described(error)}") from None
     if IUsernamePassword not in checker.credentialInterfaces:
-        raise ValueError(f"{said.label} checks no passwords")
+        raise said.fail("it checks no passwords")
     return checker
 
 

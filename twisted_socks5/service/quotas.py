@@ -12,7 +12,7 @@ from typing import Any
 from twisted_socks5.limits import LocalLedger
 from twisted_socks5.limits.quotas import Quotas
 from twisted_socks5.limits.quotastore import QuotaKeeper, SQLiteQuotaStore
-from twisted_socks5.settings import Settings
+from twisted_socks5.service.configuration import Configuration
 
 _PATIENCE = 5.0
 """
@@ -21,23 +21,23 @@ How long, in seconds, after their grace sessions may take to end.
 
 
 def ledgerOf(
-    reactor: Any, settings: Settings
+    reactor: Any, configuration: Configuration
 ) -> tuple[LocalLedger, QuotaKeeper | None]:
     """
-    The ledger that settings ask for.
+    The ledger that a configuration asks for.
 
     @return: With the service that keeps what was used of quotas, if a file is to.
     @raise ValueError: That file is none.
     """
     quotas = Quotas(reactor.seconds)
     ledger = LocalLedger(reactor.seconds, quotas)
-    path = settings.quota.file.path
+    settings, path = configuration.settings, configuration.settings.quota.file.path
     if not path:
         return ledger, None
     try:
         store = SQLiteQuotaStore(reactor, path)
     except ValueError as error:
-        raise ValueError(f"quota.file: {error}") from None
+        raise configuration.said("quota.file").fail(error, path) from None
     patience = settings.timeout.grace + _PATIENCE
     keeper = QuotaKeeper(reactor, quotas, store, settings.quota.flush, patience)
     return ledger, keeper

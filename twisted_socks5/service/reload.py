@@ -15,6 +15,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
 from twisted.logger import Logger
 
+from twisted_socks5.observe.escape import onOneLine
 from twisted_socks5.service.configuration import Configuration
 
 _log = Logger(namespace="twisted_socks5")
@@ -129,5 +130,5 @@ def tellWhatIsWrong(error: ValueError) -> None:
     """
     Have the log say why nothing was loaded.
     """
-    problem = " ".join(str(error).split())
+    problem = onOneLine(" ".join(str(error).split()))
     _log.error("the old configuration stays in force: {problem}", problem=problem)

@@ -126,7 +126,10 @@ class RouteMaker(MultiService):
                     self._reactor, user=way.user, passwordFile=way.passwordFile
                 )
             except OSError as error:
-                raise ValueError(f"{way.passwordFile}: {error.strerror}") from None
+                problem = f"{way.passwordFile}: {error.strerror}"
+                raise ValueError(f"password-file: {problem}") from None
+            except ValueError as error:
+                raise ValueError(f"password-file: {error}") from None
         return self._endpoint(way.endpoint), offered
 
     def _endpoint(self, text: str) -> IStreamClientEndpoint:
@@ -247,7 +250,8 @@ class _Making:
             except _Told:
                 raise
             except ValueError as error:
-                raise _Told(f"{settings.where}: route {name}: {error}") from None
+                problem = settings.told(error)
+                raise _Told(f"{settings.where}: route {name}: {problem}") from None
         return self._routes[name]
 
     def _make(self, settings: RouteSettings) -> IRoute | None:
@@ -262,8 +266,25 @@ class _Making:
             return maker.several(
                 [self._member(one) for one in way.routes], way.isByLoad
             )
+        for one in way.routes:
+            self.named(one)  # which tells of itself what is wrong
+        for one in way.routes[1:]:
+            self._checkReachable(one)
         proxies = [self._settings[one].way for one in way.routes]
         return maker.chained([one for one in proxies if isinstance(one, Proxied)])
+
+    def _checkReachable(self, name: str) -> None:
+        """
+        See that another proxy can connect to that of a route.
+
+        @raise ValueError: It cannot.
+        """
+        settings = self._settings[name]
+        assert isinstance(settings.way, Proxied)
+        try:
+            _hostAndPort(settings.way.endpoint)
+        except ValueError as error:
+            raise ValueError(f"{name}: {settings.told(error)}") from None
 
     def _member(self, name: str) -> IRoute:
         """

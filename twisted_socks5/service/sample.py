@@ -23,8 +23,8 @@ _WIDTH = 78
 _HEAD = """\
 Configuration of twistd socks5 (TOML): twistd -n socks5 --config FILE. All of it is
 commented out, with the defaults or an example; what stands on the command line wins.
-Paths begin where this file is. A text can be kept elsewhere: { env = "NAME" },
-{ file = "PATH" }. At SIGHUP the file is read again."""
+Paths begin where this file is. A text, but those of rules, can be kept elsewhere:
+{ env = "NAME" }, { file = "PATH" }. At SIGHUP the file is read again."""
 
 _EXAMPLES = {
     "port": '["1080", "unix:/run/socks5.sock"]',

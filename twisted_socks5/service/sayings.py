@@ -8,7 +8,7 @@ What was said, by the names of options, and what it comes to.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -20,6 +20,8 @@ from twisted_socks5.service.configuration import (
     Said,
 )
 from twisted_socks5.service.endpoints import describe
+from twisted_socks5.service.metrics import statusEndpoint
+from twisted_socks5.service.overlap import refuseOverlap
 from twisted_socks5.settings import Limits, Settings
 
 _CHOICES = {"access-log": ("text", "json", "off"), "relay": ("auto", "portable")}
@@ -81,32 +83,40 @@ class Sayings:
 
 
 def configurationOf(
-    server: Sayings, listeners: Sequence[Sayings], settings: Settings
+    server: Sayings,
+    listeners: Sequence[Sayings],
+    settings: Settings,
+    places: Mapping[str, Said],
 ) -> Configuration:
     """
     What it comes to.
 
     @param server: Of the server; of its texts, all that have a default are there.
     @param listeners: Of those that have something of their own to say.
+    @param places: Where settings are said, by their keys.
     @raise ValueError: Something is wrong with it; the text says what.
     """
     for option, choices in _CHOICES.items():
         if server.texts[option].text not in choices:
             expected = ", ".join(choices[:-1])
             raise server.texts[option].fail(f"expected {expected} or {choices[-1]}")
-    ports = server.lists.get("port", ())
+    interface, ports = server.texts["interface"], server.lists.get("port", ())
     if not ports and not listeners:
-        ports = (Said("1080", "--port"),)
-    interface = server.texts["interface"].text
+        # If it cannot be listened at, that is for the interface.
+        ports = (
+            Said("1080", "--port" if interface.isOnCommandLine else interface.where),
+        )
+    served = (
+        *(ListenerSettings(describe(port, interface), server.access) for port in ports),
+        *(_listenerOf(own, server) for own in listeners),
+    )
+    status = statusEndpoint(server.texts)
+    refuseOverlap(
+        [*(one.endpoint for one in served), *([] if status is None else [status])]
+    )
     return Configuration(
         server.access,
-        (
-            *(
-                ListenerSettings(describe(port, interface), server.access)
-                for port in ports
-            ),
-            *(_listenerOf(own, server) for own in listeners),
-        ),
+        served,
         route=server.texts.get("route"),
         command=server.lists.get("command", ()),
         relay=server.texts["relay"].text,
@@ -114,6 +124,7 @@ def configurationOf(
         workers=_countWorkers(server.texts["workers"]),
         texts=server.texts,
         settings=settings,
+        places=places,
     )
 
 
@@ -121,7 +132,7 @@ def _listenerOf(own: Sayings, server: Sayings) -> ListenerSettings:
     sayings = own.over(server)
     if own.lists:  # who is let in here is said as a whole
         sayings = attrs.evolve(sayings, lists=own.lists)
-    endpoint = describe(own.texts["endpoint"], sayings.texts["interface"].text)
+    endpoint = describe(own.texts["endpoint"], sayings.texts["interface"])
     return ListenerSettings(endpoint, sayings.access, own.limits)
 
 

@@ -164,7 +164,7 @@ def makeService(reactor: Any, options: SOCKS5Options) -> LoggedService:
     """
     try:
         logs = Logs(reactor, options)
-        ledger, keeper = ledgerOf(reactor, options.configuration.settings)
+        ledger, keeper = ledgerOf(reactor, options.configuration)
         server = makeServer(reactor, options, logs, ledger)
     except ValueError as error:
         fail(error)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
-from os.path import abspath, dirname
 from typing import Any, TypeAlias
 
 import attrs
 
-from twisted_socks5.settings import Settings
-from twisted_socks5.tomltable import Table
+from twisted_socks5.elsewhere import NOT_AS_EXPECTED
+from twisted_socks5.service.configuration import Said
+from twisted_socks5.settings import Amount, Ports, Settings
+from twisted_socks5.tomltable import Table, shown
 
 _Values: TypeAlias = dict[str, dict[str, Any]]
 _SECTIONS: dict[str, type[Any]] = {
@@ -89,13 +90,15 @@ def _withValues(settings: Settings, values: _Values) -> Settings:
     )
 
 
-def readSettings(top: Table) -> Settings:
+def readSettings(top: Table) -> tuple[Settings, dict[str, Said]]:
     """
     Take settings from the top of a file, where each section is a table.
 
+    @return: They, and where each was said, by its key.
     @raise TOMLFileError: A key is unknown, or a value is wrong.
     """
     values: _Values = {}
+    places: dict[str, Said] = {}
     for section in _SECTIONS:
         fields = {
             key.partition(".")[2]: field
@@ -105,37 +108,70 @@ def readSettings(top: Table) -> Settings:
         table = top.inner(section, tuple(fields))
         if table is not None:
             table.checkKeys()
-            values[section] = {
-                fields[key].name: _take(table, key, fields[key])
-                for key in table.content
-            }
-    return _withValues(Settings(), values)
+            values[section] = {}
+            for key in table.content:
+                value, isSecret = _take(table, key, fields[key])
+                values[section][fields[key].name] = value
+                places[f"{section}.{key}"] = Said(
+                    str(value), table.where(key), table.file.folder, isSecret
+                )
+    return _withValues(Settings(), values), places
 
 
-def _take(table: Table, key: str, field: attrs.Attribute[Any]) -> Any:
-    value = table.content[key]
+def placesOf(assignments: Iterable[str], folder: str) -> dict[str, Said]:
+    """
+    Where C{KEY=VALUE} texts say what they say, by their keys.
+
+    @param folder: Where relative paths in them begin.
+    """
+    return {
+        key: Said(text, f"--set {key}", folder)
+        for key, _, text in (one.partition("=") for one in assignments)
+    }
+
+
+def _take(table: Table, key: str, field: attrs.Attribute[Any]) -> tuple[Any, bool]:
+    """
+    @return: The value, and whether it came from elsewhere.
+    """
     kind: Any = type(field.default)
     if kind is bool:
-        return table.flag(key)
-    isNumber = isinstance(value, int | float) and not isinstance(value, bool)
+        return table.flag(key), False
+    value, isSecret = table.content[key], False
+    if kind not in (int, float):
+        value, isSecret = table.fetched(key, value)
     try:
-        if hasattr(kind, "fromText"):
-            if not isNumber and not isinstance(value, str):
-                raise ValueError(f"expected a text, not {value!r}")
-            value = kind.fromText(str(value))
-        elif kind is str and not isinstance(value, str):
-            raise ValueError(f"expected a text, not {value!r}")
-        elif kind is int and not (isNumber and isinstance(value, int)):
-            raise ValueError(f"expected a whole number, not {value!r}")
-        elif kind is float and not isNumber:
-            raise ValueError(f"expected a number of seconds, not {value!r}")
+        taken = _typed(kind, value)
         if field.validator is not None:
-            field.validator(None, field, value)
+            field.validator(None, field, taken)
     except ValueError as error:
-        table.fail(key, error)
+        problem = str(error)
+        if shown(value) not in problem:
+            problem += f", not {shown(value)}"
+        table.fail(key, NOT_AS_EXPECTED if isSecret else problem)
     if hasattr(kind, "within"):
-        value = value.within(dirname(abspath(table.file.path)))
-    return value
+        taken = taken.within(table.file.folder)
+    return taken, isSecret
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    """
+    A value of a file, as a setting of a kind.
+
+    @raise ValueError: It is none.
+    """
+    isNumber = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int and not (isNumber and isinstance(value, int)):
+        raise ValueError("expected a whole number")
+    if kind is float and not isNumber:
+        raise ValueError("expected a number of seconds")
+    if kind in (int, float):
+        return value
+    if not isinstance(value, str):
+        mayBeNumber = kind in (Amount, Ports)
+        if not (isNumber and mayBeNumber):
+            raise ValueError(f"expected a {'number or a ' if mayBeNumber else ''}text")
+    return kind.fromText(str(value)) if hasattr(kind, "fromText") else value
 
 
 def _find(key: str) -> tuple[str, attrs.Attribute[Any]]:

@@ -270,7 +270,7 @@ def makeSupervisor(reactor: Any, options: SOCKS5Options) -> LoggedService:
     try:
         logs = Logs(reactor, options)
         settings = options.configuration.settings
-        ledger, keeper = ledgerOf(reactor, settings)
+        ledger, keeper = ledgerOf(reactor, options.configuration)
         server = makeServer(reactor, options, logs, ledger, BindingReactor(reactor))
     except ValueError as error:
         fail(error)
