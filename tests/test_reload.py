@@ -261,11 +261,15 @@ def test_settings(configured: Configured) -> None:
     )
     with server.connect() as client:
         assert client.recv(1) == b""
-    server.waitForLog("access-log has changed, which takes hold at the next start")
-    server.waitForLog("log has changed, which takes hold at the next start")
+    told = "changed since the start, which takes hold at the next start: "
+    server.waitForLog(told + "access-log, log.sample\n")
+    configured.reload()  # they still wait
+    server.waitForLog(told + "access-log, log.sample\n", 2)
+    configured.become("port = 0\nmetrics = 0")
+    server.waitForLog(told + "metrics\n")
+    configured.become("port = 0")
     configured.reload()
-    server.waitForLog("at the next start", 2)
-    assert server.output().count("at the next start") == 2
+    assert server.output().count("at the next start") == 3
 
 
 def test_commandLineStays(configured: Configured) -> None:
@@ -307,6 +311,32 @@ def test_accountIsGone(
     refused = b"\x05\x02\x01\x01"
     assert answer(server, LOGIN + connectTo(1)) == refused
     assert answer(server, otherLogin + connectTo(1)) == refused
+
+
+@pytest.mark.parametrize("kind", ["file", "hashed"])
+def test_accountsAreGone(configured: Configured, kind: str) -> None:
+    """
+    The file is read at each login, whatever the configuration is; so the log says that
+    nobody gets in, until it is back.
+    """
+    users = configured.folder / "users"
+    account, *_ = accountsOf(kind)
+    users.write_text(account + "\n")
+    users.chmod(0o600)
+    server = configured.start(f"port = 0\nauth = '{kind}:users'")
+    server.defects = 2  # what is asserted here, and the checker's own line
+    users.rename(configured.folder / "away")
+    configured.reload(KEPT)
+    server.waitForLog(
+        f"{KEPT}: {configured.path}:2: auth {kind}: {users}: No such file or directory; "
+        "but accounts are read at each login: nobody gets in whom that file has not now"
+    )
+    assert answer(server, LOGIN + connectTo(1)) == b"\x05\x02\x01\x01"
+    (configured.folder / "away").rename(users)
+    configured.reload()
+    with server.connect() as client:
+        client.sendall(LOGIN)
+        assert readExactly(client, 4) == LET_IN
 
 
 def hashOf(password: bytes) -> str:

@@ -20,6 +20,7 @@ from twisted_socks5.service.endpoints import ExchangeableTLS, readTLS
 from twisted_socks5.service.listeners import Listener
 from twisted_socks5.service.prepared import Prepared, prepare
 from twisted_socks5.service.reload import Commit
+from twisted_socks5.service.settings import KEYS
 
 _log = Logger(namespace="twisted_socks5")
 
@@ -56,6 +57,7 @@ class ServerChange:
         """
         self._reactor = reactor
         self._prepared = prepared
+        self._started = prepared.configuration
         self._factory = prepared.factory
         self._listeners = listeners
         self._parent = parent
@@ -132,7 +134,7 @@ class ServerChange:
             listener.tell()
         self._listeners[:] = [listener for listener, *_ in change.listeners]
         before, self._prepared = self._prepared, change.prepared
-        _tellWhatStays(before.configuration, change.prepared.configuration)
+        _tellWhatStays(self._started, change.prepared.configuration)
         for service in before.services:
             if service not in change.prepared.services:
                 service.disownServiceParent()
@@ -194,14 +196,22 @@ class _Change:
         self.listeners.append((listener, settings, factory, None))
 
 
-def _tellWhatStays(before: Configuration, after: Configuration) -> None:
+def _tellWhatStays(started: Configuration, now: Configuration) -> None:
+    """
+    Tell of all that is still as it was at the start.
+    """
     different = [
-        key for key in _AT_START if before.texts.get(key) != after.texts.get(key)
+        key for key in _AT_START if started.texts.get(key) != now.texts.get(key)
     ]
     different += [
-        section
-        for section in _SETTINGS_AT_START
-        if getattr(before.settings, section) != getattr(after.settings, section)
+        key
+        for key, (section, field) in KEYS.items()
+        if section in _SETTINGS_AT_START
+        and getattr(getattr(started.settings, section), field.name)
+        != getattr(getattr(now.settings, section), field.name)
     ]
-    for key in different:
-        _log.warn("{key} has changed, which takes hold at the next start", key=key)
+    if different:
+        _log.warn(
+            "changed since the start, which takes hold at the next start: {keys}",
+            keys=", ".join(different),
+        )

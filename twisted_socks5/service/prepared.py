@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 from twisted.application.service import IService
-from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.checkers import FilePasswordDB, ICredentialsChecker
 
 from twisted_socks5.authenticators import (
     NoAuthentication,
@@ -21,6 +21,7 @@ from twisted_socks5.authenticators import (
 )
 from twisted_socks5.authenticators.certificate import CertificateAuthenticator
 from twisted_socks5.interfaces import IAuthenticator, IConnectPolicy
+from twisted_socks5.passwords.checker import HashedPasswordChecker
 from twisted_socks5.policy import RulePolicy
 from twisted_socks5.relay import AutomaticRelay, PortableRelay
 from twisted_socks5.server.factory import SOCKS5ServerFactory
@@ -43,6 +44,13 @@ from twisted_socks5.service.plugins import (
 )
 from twisted_socks5.service.routes import RouteMaker
 from twisted_socks5.service.rules import policyOf, takeRules
+
+_AT_EACH_LOGIN = (
+    "but accounts are read at each login: nobody gets in whom that file has not now"
+)
+"""
+What else to tell if a file of accounts is wrong while the old configuration stays.
+"""
 
 _RELAYS: dict[str, type[AutomaticRelay] | type[PortableRelay]] = {
     "auto": AutomaticRelay,
@@ -213,8 +221,13 @@ class _Preparation:
 
     def _checker(self, said: Said) -> ICredentialsChecker:
         if said not in self._checkers:
-            made = prepareChecker(self._plugins, said)  # which looks into its file
             known = {} if self._before is None else self._before.checkers
+            try:
+                made = prepareChecker(self._plugins, said)  # which looks into its file
+            except ValueError as error:
+                if isinstance(known.get(said), FilePasswordDB | HashedPasswordChecker):
+                    raise ValueError(f"{error}; {_AT_EACH_LOGIN}") from None
+                raise
             self._checkers[said] = known.get(said, made)
             self._made.append(self._checkers[said])
         return self._checkers[said]
