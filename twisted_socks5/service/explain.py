@@ -19,13 +19,14 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
+from twisted.python.usage import Options, UsageError
 from zope.interface import implementer
 
 from twisted_socks5.addresses import UNIX_CLIENT, Address, readings, unmapped
 from twisted_socks5.authenticators import Identity
 from twisted_socks5.errors import InvalidName, SOCKSError
 from twisted_socks5.interfaces import IRequest, IResolver, IRoute
-from twisted_socks5.observe.escape import escape
+from twisted_socks5.observe.escape import escape, onOneLine
 from twisted_socks5.outcome import outcomeOf
 from twisted_socks5.policy import RulePolicy
 from twisted_socks5.policy.conditions import COMMANDS
@@ -33,15 +34,14 @@ from twisted_socks5.policy.decision import Decision
 from twisted_socks5.policy.routesfile import RouteSettings
 from twisted_socks5.policy.ruled import RuleDecision, isOpen
 from twisted_socks5.policy.rules import Certainty, Rule
-from twisted_socks5.policy.rulesfile import RulesFile, loadRules
+from twisted_socks5.policy.rulesfile import loadRules
 from twisted_socks5.routes import DirectRoute, NameResolver
-from twisted_socks5.service.configfile import ConfigurationFile
-from twisted_socks5.service.configuration import Said
+from twisted_socks5.service.configuration import Access, Configuration, Said
 from twisted_socks5.service.options import SOCKS5Options
+from twisted_socks5.service.overlap import Place
 from twisted_socks5.service.plugins import POLICY, ROUTE, findPlugins, makePlugin
 from twisted_socks5.service.routes import RouteMaker
 from twisted_socks5.service.rules import policyOf, takeRules
-from twisted_socks5.service.sayings import Sayings
 from twisted_socks5.wire import Command
 
 ALLOWED, DENIED, WRONG, NO_ADDRESS = range(4)
@@ -51,6 +51,10 @@ The exit status.
 
 _METHODS = {"none": 0x00, "gssapi": 0x01, "username": 0x02, "certificate": 0x00}
 MATCHES = "matches"
+LISTENER = Address(IPv4Address("127.0.0.1"), 1080)
+"""
+Where clients connect to if nothing is said of it.
+"""
 _ANYWHERE = Address(IPv4Address(0), 0)
 
 
@@ -77,45 +81,132 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(arguments)
     try:
         plugins = findPlugins()
-        said, loaded = sayingsOf(options)
-        guard = makePlugin(POLICY, plugins, reactor, said["policy"])
+        access, route, listener = askedOf(options)
+        loaded = access.rules
+        if loaded is None:
+            raise ValueError(
+                "there are no rules; expected --rules FILE, or some in --config"
+            )
+        guard = makePlugin(POLICY, plugins, reactor, access.policy)
         policy = policyOf(loaded, lambda: secondsOf(options.at, policy), guard)
         resolver = NameResolver(reactor)
         own: IRoute = DirectRoute(reactor, resolver)
-        if "route" in said:
-            own = makePlugin(ROUTE, plugins, reactor, said["route"])
+        if route is not None:
+            own = makePlugin(ROUTE, plugins, reactor, route)
         takeRules(policy, loaded, own, RouteMaker(reactor, own, isForShow=True))
     except ValueError as error:
-        print(f"socks5: {' '.join(str(error).split())}", file=sys.stderr)
+        problem = onOneLine(" ".join(str(error).split()))
+        print(f"socks5: {problem}", file=sys.stderr)
         raise SystemExit(WRONG) from None
 
     async def run() -> None:
-        raise SystemExit(await explain(policy, options, resolver, print, loaded.routes))
+        raise SystemExit(
+            await explain(policy, options, resolver, print, loaded.routes, listener)
+        )
 
     react(lambda _: Deferred.fromCoroutine(run()))
 
 
-def sayingsOf(options: Namespace) -> tuple[dict[str, Said], RulesFile]:
+def askedOf(options: Namespace) -> tuple[Access, Said | None, Address]:
     """
-    What was said of the policy and the route, and the rules.
+    What is to be explained.
 
     @param options: What L{parse} returns.
-    @raise ValueError: A file is wrong, or there are no rules.
+    @return: What decides there, the server's way out, and where the client has
+        connected to.
+    @raise ValueError: A file is wrong, or there is no such listener.
     """
-    file = Sayings()
-    if options.config is not None:
-        file = ConfigurationFile.load(options.config, SOCKS5Options.kinds()).server
-    given = {
-        name: Said(text, f"--{name}", os.getcwd())
-        for name, text in (("policy", options.policy), ("route", options.route))
-        if text is not None
-    }
-    rules = file.rules if options.rules is None else loadRules(options.rules)
-    if rules is None:
-        raise ValueError(
-            "there are no rules; expected --rules FILE, or some in --config"
-        )
-    return {"policy": Said("guard", "--policy"), **file.texts, **given}, rules
+    configuration = _configured(options)
+    access, listener = configuration.access, LISTENER
+    if options.listener is not None and options.config is not None:
+        access, listener = _listenerOf(configuration, options.listener)
+    elif options.listener is not None:
+        listener = _addressIn(options.listener)
+    if options.rules is not None:
+        access = attrs.evolve(access, rules=loadRules(options.rules))
+    if options.policy is not None:
+        policy = Said(options.policy, "--policy", os.getcwd())
+        access = attrs.evolve(access, policy=policy)
+    return access, configuration.route, listener
+
+
+def _configured(options: Namespace) -> Configuration:
+    server = SOCKS5Options()
+    given = [
+        f"--{name}={getattr(options, name)}"
+        for name in ("config", "route")
+        if getattr(options, name) is not None
+    ]
+    try:
+        Options.parseOptions(server, given)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    return server.configuration
+
+
+def _listenerOf(configuration: Configuration, name: str) -> tuple[Access, Address]:
+    """
+    The listener that somebody means.
+
+    @param name: Its endpoint as it is written, or, like a rule, its port, its address
+        and port, or C{unix}.
+    @return: What decides there, and its address.
+    @raise ValueError: There is none, or there are several.
+    """
+    found = [one for one in configuration.listeners if _isMeant(one.endpoint, name)]
+    if len(found) == 1:
+        return found[0].access, _addressOf(found[0].endpoint, name)
+    texts = (
+        f"that of {one.endpoint.where}" if one.endpoint.isSecret else one.endpoint.text
+        for one in configuration.listeners
+    )
+    raise ValueError(
+        f"--listener {name}: {'several are meant' if found else 'no such listener'}; "
+        f"expected one of {', '.join(texts)}"
+    )
+
+
+def _isMeant(endpoint: Said, name: str) -> bool:
+    if name in (endpoint.text, endpoint.resolved):
+        return True
+    place = Place.of(endpoint)
+    if place is None:
+        return False
+    if name == "unix":
+        return endpoint.text.removeprefix("haproxy:").startswith("unix:")
+    if name.isascii() and name.isdecimal():
+        return place.port == int(name)
+    try:
+        return place.has(_addressIn(name))
+    except ValueError:
+        return False
+
+
+def _addressOf(endpoint: Said, name: str) -> Address:
+    """
+    Where a client of a listener has connected to: as it was said; or, on all
+    addresses, to that of this host for itself.
+    """
+    place = Place.of(endpoint)
+    if place is None or place.port is None:
+        return UNIX_CLIENT if place is not None else LISTENER
+    try:
+        return _addressIn(name)
+    except ValueError:
+        pass
+    if isinstance(place.where, str):
+        return Address.fromName(place.where.encode(), place.port)
+    if not place.where.is_unspecified:
+        return Address(place.where, place.port)
+    loopback = "127.0.0.1" if place.where.version == 4 else "::1"
+    return Address(ip_address(loopback), place.port)
+
+
+def _addressIn(text: str) -> Address:
+    try:
+        return _destination(text)
+    except ArgumentTypeError:
+        raise ValueError(f"--listener {text}: expected ADDRESS:PORT") from None
 
 
 def secondsOf(moment: datetime | None, policy: RulePolicy) -> float:
@@ -158,10 +249,10 @@ def parse(arguments: Sequence[str]) -> Namespace:
     )
     asked.add_argument(
         "--listener",
-        type=_destination,
-        default="127.0.0.1:1080",
-        metavar="ADDRESS:PORT",
-        help="where it has connected to (default: %(default)s)",
+        metavar="NAME",
+        help=f"where it has connected to: ADDRESS:PORT (default: {LISTENER}); with "
+        "--config one of its listeners, by its endpoint as it is written there, its "
+        "port, ADDRESS:PORT, or 'unix'",
     )
     asked.add_argument("--method", choices=_METHODS)
     asked.add_argument(
@@ -186,12 +277,14 @@ async def explain(
     resolver: IResolver,
     write: Callable[[str], object],
     routes: Mapping[str, RouteSettings] | None = None,
+    listener: Address = LISTENER,
 ) -> int:
     """
     Tell the way of a request through the rules.
 
     @param options: What L{parse} returns.
     @param routes: What the file says of the ways out.
+    @param listener: Where the client has connected to.
     @return: The exit status.
     """
     method = options.method or ("username" if options.user else "none")
@@ -204,7 +297,7 @@ async def explain(
         destination,
         options.client,
         identity,
-        options.listener,
+        listener,
     )
     who = escape(options.user) or "an anonymous client"
     write(f"{options.command} {destination} by {who} from {options.client.host}")

@@ -13,7 +13,7 @@ from ipaddress import IPv6Address, ip_address
 
 import attrs
 
-from twisted_socks5.addresses import IPAddress, unmapped
+from twisted_socks5.addresses import Address, IPAddress, unmapped
 from twisted_socks5.service.configuration import Said
 from twisted_socks5.service.plugins import parsePlugin
 
@@ -35,7 +35,7 @@ What the arguments without a name are of the endpoints that we know.
 
 
 @attrs.frozen
-class _Place:
+class Place:
     """
     Where an endpoint listens.
 
@@ -47,7 +47,7 @@ class _Place:
     port: int | None = None
 
     @classmethod
-    def of(cls, endpoint: Said) -> _Place | None:
+    def of(cls, endpoint: Said) -> Place | None:
         """
         That of an endpoint; L{None} is one that nobody knows beforehand.
         """
@@ -72,7 +72,16 @@ class _Place:
         except ValueError:
             return cls(text, int(port))
 
-    def isInTheWayOf(self, other: _Place) -> bool:
+    def has(self, address: Address) -> bool:
+        """
+        Whether somebody who connects to an address comes there.
+        """
+        ip = address.ip
+        return self.port == address.port and (
+            self.where == ip or (ip is not None and self._has(Place(ip)))
+        )
+
+    def isInTheWayOf(self, other: Place) -> bool:
         """
         Whether not both can be listened at.
         """
@@ -80,7 +89,7 @@ class _Place:
             self.where == other.where or self._has(other) or other._has(self)
         )
 
-    def _has(self, other: _Place) -> bool:
+    def _has(self, other: Place) -> bool:
         """
         Whether it is on all addresses, and so on another's too.
         """
@@ -109,9 +118,9 @@ def refuseOverlap(endpoints: Iterable[Said]) -> None:
 
     @raise ValueError: There is one; the text says which they are.
     """
-    taken: list[tuple[_Place, Said]] = []
+    taken: list[tuple[Place, Said]] = []
     for endpoint in endpoints:
-        place = _Place.of(endpoint)
+        place = Place.of(endpoint)
         if place is None:
             continue
         for earlier, by in taken:
