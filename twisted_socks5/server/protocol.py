@@ -119,9 +119,7 @@ class SOCKS5ServerProtocol(Protocol):
         message = await stream.readMessage(wire.Request.parse)
         self.stopTimer()
         request = self._request = self.takeDown(message)
-        command = factory.commands.get(request.command)
-        if command is None:
-            raise CommandNotSupported(f"no command {request.command:02x}")
+        command = factory.commands[request.command]
 
         session.state = State.DECIDING
         while self._revision != factory.revision:  # which may change meanwhile
@@ -243,6 +241,8 @@ class SOCKS5ServerProtocol(Protocol):
         session.command = message.command
         host = message.host
         session.rawTarget = host if isinstance(host, bytes) else host.packed
+        if message.command not in self.factory.commands:  # whatever it is for
+            raise CommandNotSupported(f"no command {message.command:02x}")
         session.target = Address.fromWire(host, message.port)
         if self.stream.ended and self.stream.isEmpty:
             raise StreamEnded("the client closed before it was served")
