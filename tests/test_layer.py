@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import LogLevel, capturedLogs
+from twisted.logger import LogLevel, capturedLogs, formatEvent
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_socks5 import Authenticated, Identity, SOCKS5ServerFactory
@@ -58,6 +60,23 @@ class Strict(Flipping):
 
     def eof(self) -> None:
         raise LookupError("too early")
+
+
+class Broken(Flipping):
+    """
+    A layer that can protect nothing, and tells why.
+    """
+
+    def wrap(self, data: bytes) -> bytes:
+        raise LookupError("hush-hush")
+
+
+class Silent(Flipping):
+    """
+    A layer whose answer is none.
+    """
+
+    def wrap(self, data: bytes) -> Any: ...
 
 
 @implementer(IAuthenticator)
@@ -150,3 +169,22 @@ def test_afterTheEndNothingMatters(events: Any) -> None:
     conversation.protocol.dataReceived(b"\x00")
     assert conversation.protocol.session.reason == "no command f0"
     assert errors(events) == []
+
+
+@pytest.mark.parametrize("layer", [Broken, Silent])
+def test_oneThatProtectsNothingCutsTheConnection(
+    events: Any, layer: type[Flipping]
+) -> None:
+    """
+    It is a defect, which is told once, and nothing goes out unprotected.
+    """
+    conversation = Conversation(layer)
+    conversation.protocol.dataReceived(GREET + flip(UNKNOWN_COMMAND))
+    assert conversation.transport.value() == b"\x05\x80"
+    assert conversation.transport.disconnected
+    conversation.protocol.connectionLost(Failure(ConnectionDone()))
+    assert conversation.protocol.session.reason == "no command f0"
+    [event] = errors(events)
+    text = formatEvent(event)
+    assert text.startswith(f"{layer.__name__} failed in wrap: ")
+    assert "hush" not in text
