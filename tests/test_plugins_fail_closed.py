@@ -222,6 +222,19 @@ def test_routeAndCommand(start: Callable[..., Server], where: str, way: str) -> 
     assertCounted(server, {"CONNECT": {"01": 1}}, {"00": {"succeeded": 1}})
 
 
+def test_routeForDatagrams(start: Callable[..., Server]) -> None:
+    """
+    What it answers is no way for datagrams; the port for the client's is closed
+    again.
+    """
+    server = startBroken(start, "route", "never")
+    with server.connect() as client:
+        client.sendall(GREET + b"\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00")
+        assert readAll(client) == b"\x05\x00" + failure(1)
+    server.waitForDescriptors(0)
+    assertCounted(server, {"ASSOCIATE": {"01": 1}}, {"00": {"succeeded": 1}})
+
+
 @pytest.mark.parametrize("where", ["decide", "checkAddress", "route", "command"])
 def test_clientLeavesWhoWaitsForAnAnswer(
     start: Callable[..., Server], where: str

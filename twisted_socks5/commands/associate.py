@@ -87,7 +87,7 @@ class Associate:
             self._associations.remove(association)
             try:
                 self._remember(association.ports)
-            finally:
+            finally:  # of a route that may be anybody's
                 association.close()
 
     def _relayAddress(self, listener: Address) -> IPAddress:

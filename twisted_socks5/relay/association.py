@@ -106,8 +106,11 @@ class Association(DatagramProtocol):
         """
         Close the port and the way out.
         """
-        self._datagrams.close()
+        self._closePort()
         self._destinations.close()
+        self._datagrams.close()
+
+    def _closePort(self) -> None:
         if self._socket is None:
             return
         self._socket = None
