@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_socks5.relay.pipes import Pipe
+from twisted_socks5.relay.sendqueue import queuedAt
 
 if TYPE_CHECKING:
     from twisted_socks5.limits.bandwidth import Meter
@@ -129,6 +130,12 @@ class End:
         Whether bytes wait for it.
         """
         return self._pipe is not None or bool(self._waiting)
+
+    def queued(self) -> int:
+        """
+        How many bytes the kernel holds for it.
+        """
+        return queuedAt(self._descriptor)
 
     # -- as the reactor sees it -------------------------------------------------
 

@@ -25,6 +25,7 @@ from zope.interface import implementer
 from twisted_socks5.interfaces import IOutbound, IRelay, ITunnel
 from twisted_socks5.relay.deadlines import TunnelDeadlines
 from twisted_socks5.relay.halfclose import canHalfClose
+from twisted_socks5.relay.sendqueue import queuedIn
 from twisted_socks5.settings import Timeouts
 
 if TYPE_CHECKING:
@@ -88,6 +89,12 @@ class _End(Protocol):
             transport = transport.transport
         if self.meter is not None and isinstance(transport, Connection):
             transport.bufferSize = self.meter.portion
+
+    def queued(self) -> int:
+        """
+        How many bytes the kernel holds for it.
+        """
+        return queuedIn(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         self.received += len(data)
