@@ -22,8 +22,11 @@ import pytest
 from pytest_twisted import blockon
 from twisted.internet.defer import Deferred
 
+from tests.everybody import everybodysFolder, everybodysPython
 from tests.kdc import Realm, served
 from tests.loopback import Place, openSockets
+
+__all__ = ["everybodysFolder", "everybodysPython"]
 
 # To what is no terminal it would log in JSON.
 TWIST = ("-m", "twisted", "--log-format=text", "socks5")
@@ -228,8 +231,23 @@ def denying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Has servers find the policy of L{tests.denying}.
     """
+    havePlugin(tmp_path, monkeypatch, "from tests.denying import denying\n")
+
+
+@pytest.fixture
+def inWorker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Has servers find the policy of L{tests.inworker}.
+    """
+    havePlugin(tmp_path, monkeypatch, "from tests.inworker import inWorker\n")
+
+
+def havePlugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """
+    Have servers that are started find a module of plugins.
+    """
     plugins = tmp_path / "path" / "twisted" / "plugins"
     plugins.mkdir(parents=True)
-    (plugins / "denying_plugin.py").write_text("from tests.denying import denying\n")
+    (plugins / "plugin_of_tests.py").write_text(text)
     root = Path(__file__).parent.parent
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'path'}{os.pathsep}{root}")

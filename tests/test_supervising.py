@@ -8,17 +8,24 @@ What the supervisor does for its workers, without processes.
 from __future__ import annotations
 
 import json
+import os
+import socket
 from errno import EAGAIN
+from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import ILogObserver, Logger, LogLevel, LogPublisher, capturedLogs
+from twisted.python.failure import Failure
 
 from twisted_socks5.limits import LocalLedger
 from twisted_socks5.limits.claims import Claim
 from twisted_socks5.service.workers.counting import Gathered
+from twisted_socks5.service.workers.firststart import CannotStart
 from twisted_socks5.service.workers.forwarding import Forwarder, logForwarded
 from twisted_socks5.service.workers.keptalive import FIRST, LONG, MOST, KeptAlive
 from twisted_socks5.service.workers.ledger import (
@@ -297,32 +304,69 @@ def test_askedTwiceAtOnce() -> None:
 
 class Full(MemoryReactorClock):
     """
-    There can be no more processes.
+    There can be no more processes, after a while.
     """
 
-    attempts = 0
+    def __init__(self, most: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted's has no types
+        self.most = most
+        self.attempts = 0
+        self.started: list[Any] = []
 
-    def spawnProcess(self, *args: object, **kwargs: object) -> None:
+    def spawnProcess(
+        self, protocol: Any, *args: object, childFDs: dict[int, Any], **kwargs: object
+    ) -> None:
         self.attempts += 1
-        raise BlockingIOError(EAGAIN, "Resource temporarily unavailable")
+        if self.attempts > self.most:
+            raise BlockingIOError(EAGAIN, "Resource temporarily unavailable")
+        os.write(childFDs[3], b"serves")
+        errors, end = socket.socketpair()
+        end.close()
+        self.started.append(protocol)
+        protocol.makeConnection(SimpleNamespace(pipes={2: errors}, pid=1))
+
+    def adoptStreamConnection(self, *args: object) -> None:
+        """
+        Nothing is said.
+        """
+
+
+def supervisorOf(reactor: Any) -> Supervisor:
+    ledger = LocalLedger(reactor.seconds)
+    return Supervisor(reactor, 1, [], [], 1.0, lambda: 1.0, ledger)
 
 
 def test_noMoreProcesses() -> None:
     """
     It is tried again, and the log tells.
     """
-    reactor: Any = Full()  # type: ignore[no-untyped-call]  # Twisted's has no types
-    ledger = LocalLedger(reactor.seconds)
-    supervisor = Supervisor(reactor, 1, [], [], 1.0, lambda: 1.0, ledger)
+    reactor = Full(1)
+    supervisor = supervisorOf(reactor)
     with capturedLogs() as events:
         supervisor.startService()
-        assert supervisor.workers == []
+        (first,) = supervisor.workers
+        first.processEnded(Failure(ProcessDone(0)))
         reactor.advance(FIRST)
-        assert reactor.attempts == 2
+        assert supervisor.workers == []
+        reactor.advance(2 * FIRST)
+        assert reactor.attempts == 3
         stopped: list[object] = []
         supervisor.stopService().addBoth(stopped.append)
         reactor.advance(MOST)
     assert stopped == [None]
-    assert reactor.attempts == 2
+    assert reactor.attempts == 3
     told = [event for event in events if event["log_level"] is LogLevel.error]
-    assert [event["number"] for event in told] == [1, 2]
+    assert [event["number"] for event in told] == [2, 3]
+
+
+def test_noProcessAtAll() -> None:
+    """
+    Then the server does not start.
+    """
+    supervisor = supervisorOf(Full(0))
+    with pytest.raises(CannotStart) as raised:
+        supervisor.startService()
+    assert raised.value.code == 1
+    assert str(raised.value) == (
+        "socks5: a worker cannot be started: Resource temporarily unavailable"
+    )

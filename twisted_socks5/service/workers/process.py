@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -26,6 +27,7 @@ from twisted_socks5.limits.claims import Claim
 from twisted_socks5.observe.escape import escape
 from twisted_socks5.service.workers.balance import Shares
 from twisted_socks5.service.workers.channel import Channel, join
+from twisted_socks5.service.workers.firststart import CannotStart, awaitFirstWord
 from twisted_socks5.service.workers.forwarding import logForwarded
 from twisted_socks5.service.workers.ledger import WorkersAccount, decode, encode
 from twisted_socks5.service.workers.messages import (
@@ -93,6 +95,7 @@ class WorkerProcess(ProcessProtocol):
         ports: Sequence[Any],
         folder: str,
         addresses: Sequence[Address],
+        isAwaited: bool = False,
     ) -> None:
         """
         Start it.
@@ -101,27 +104,11 @@ class WorkerProcess(ProcessProtocol):
         @param ports: What it accepts from; they have descriptors.
         @param folder: What relative paths are from.
         @param addresses: Where we listen ourselves.
+        @param isAwaited: Whether to wait until it serves.
         @raise OSError: There cannot be another process.
+        @raise CannotStart: It was waited for, and has ended.
         """
-        ours, theirs = socket.socketpair()
-        try:
-            with theirs, open(os.devnull) as nothing:
-                inherited = [nothing.fileno()] * _ofSystemd()
-                channel = _FIRST + len(inherited)
-                inherited += [theirs.fileno(), *(port.fileno() for port in ports)]
-                descriptors = dict(enumerate(inherited, _FIRST))
-                self._reactor.spawnProcess(
-                    self,
-                    sys.executable,
-                    # -P: nothing is imported from the folder that it is started in.
-                    [sys.executable, "-P", "-m", "twisted_socks5.service.workers"],
-                    env=_environment(),
-                    childFDs={0: "w", 1: 1, 2: "r", **descriptors},
-                )
-        except OSError:
-            ours.close()
-            raise
-        join(self._reactor, ours, self._channel)
+        channel = _FIRST + _ofSystemd()
         start = {
             "arguments": list(arguments),
             "folder": folder,
@@ -131,8 +118,48 @@ class WorkerProcess(ProcessProtocol):
             "own": [(str(one.ip), one.port) for one in addresses if one.ip is not None],
             "listening": [channel + each for each in range(1, 1 + len(ports))],
         }
-        self.transport.writeToChild(0, json.dumps(start).encode())
-        self.transport.closeChildFD(0)
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._spawn(
+                    [theirs.fileno(), *(port.fileno() for port in ports)], start
+                )
+            if isAwaited:
+                self._awaitFirstWord(ours)
+        except (OSError, CannotStart):
+            ours.close()
+            raise
+        join(self._reactor, ours, self._channel)
+
+    def _spawn(self, inherited: Sequence[int], start: Mapping[str, Any]) -> None:
+        """
+        Have the process, and tell it what to do before the reactor has to run.
+        """
+        told, begins = socket.socketpair()
+        with told:
+            with begins, open(os.devnull) as nothing:
+                inherited = [*[nothing.fileno()] * _ofSystemd(), *inherited]
+                self._reactor.spawnProcess(
+                    self,
+                    sys.executable,
+                    # -P: nothing is imported from the folder that it is started in.
+                    [sys.executable, "-P", "-m", "twisted_socks5.service.workers"],
+                    env=_environment(),
+                    childFDs={
+                        0: begins.fileno(),
+                        1: 1,
+                        2: "r",
+                        **dict(enumerate(inherited, _FIRST)),
+                    },
+                )
+            with suppress(ConnectionError):  # it has ended, as will be seen
+                told.sendall(json.dumps(start).encode())
+
+    def _awaitFirstWord(self, channel: socket.socket) -> None:
+        errors = self.transport.pipes[2].fileno()
+        if not awaitFirstWord(channel, errors, self._errors.dataReceived):
+            self._errors.end()
+            raise CannotStart(self._errors.last or f"worker {self.number} has ended")
 
     def drain(self) -> Deferred[Any]:
         """
@@ -296,19 +323,19 @@ class _Answers(Channel):
 class _Errors(LineReceiver):
     """
     The lines that it prints on standard error.
+
+    @ivar last: The last one.
     """
 
     delimiter = b"\n"
 
     def __init__(self, number: int) -> None:
         self._number = number
+        self.last = ""
 
     def lineReceived(self, line: bytes) -> None:
-        _log.error(
-            "worker {number}: {line}",
-            number=self._number,
-            line=escape(line.decode(errors="replace")),
-        )
+        self.last = escape(line.decode(errors="replace"))
+        _log.error("worker {number}: {line}", number=self._number, line=self.last)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         self.lineReceived(line[: self.MAX_LENGTH])

@@ -35,6 +35,7 @@ from twisted_socks5.service.server import makeServer
 from twisted_socks5.service.stopping import StopSignals
 from twisted_socks5.service.workers.balance import Shares
 from twisted_socks5.service.workers.counting import Gathered
+from twisted_socks5.service.workers.firststart import CannotStart
 from twisted_socks5.service.workers.keptalive import KeptAlive
 from twisted_socks5.service.workers.ledger import WorkersAccount
 from twisted_socks5.service.workers.listening import BindingReactor
@@ -107,12 +108,20 @@ class Supervisor(MultiService):
     def startService(self) -> None:
         """
         Start the workers.  Privileges were given up by now, so they have none.
+
+        @raise CannotStart: The first one cannot serve.
         """
+        first, *others = self._kept
+        try:
+            first.start()
+        except CannotStart as end:
+            end.tell()
+            raise
         self._reactor.callWhenRunning(self._takeSignals)
         MultiService.startService(self)
         for listener in self._listeners:
             listener.tell()
-        for kept in self._kept:
+        for kept in others:
             kept.start()
 
     def _takeSignals(self) -> None:
@@ -128,9 +137,13 @@ class Supervisor(MultiService):
         worker.serving.addCallback(lambda _: self._serves())
         self.workers.append(worker)
         ports = [listener.port for listener in self._listeners]
+        isFirst = worker.number == 1
         try:
-            worker.start(self._arguments, ports, self._folder, self.addresses)
+            worker.start(self._arguments, ports, self._folder, self.addresses, isFirst)
         except OSError as problem:
+            if isFirst:
+                reason = problem.strerror or problem
+                raise CannotStart(f"a worker cannot be started: {reason}") from None
             _log.error(
                 "worker {number} cannot be started: {problem}",
                 number=worker.number,
