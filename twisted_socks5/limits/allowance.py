@@ -11,7 +11,7 @@ import attrs
 
 from twisted_socks5.addresses import Address
 from twisted_socks5.authenticators import Identity
-from twisted_socks5.limits.claims import Claim, clientOf, userOf
+from twisted_socks5.limits.claims import Claim, clientOf, shortened, userOf
 from twisted_socks5.settings import Limits
 from twisted_socks5.wire import Command
 
@@ -44,7 +44,7 @@ class Allowance:
     """
     One record of limits, for the process, for a listener or for a rule.
 
-    @ivar scope: Which of them it is, as in L{Claim}.
+    @ivar scope: Which of them it is, as in L{Claim}; a long one is shortened.
     """
 
     scope: str
@@ -56,7 +56,7 @@ class Allowance:
 
     def __init__(self, scope: str, limits: Limits) -> None:
         self.__attrs_init__(
-            scope,
+            shortened(scope),
             limits,
             _limited(limits, sessions="sessions", new_sessions="newSessions"),
             _limited(

@@ -7,12 +7,20 @@ What is counted, and for whom.
 
 from __future__ import annotations
 
+from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
 from twisted_socks5.addresses import Address, unmapped
 from twisted_socks5.authenticators import Identity
 from twisted_socks5.settings import Limits
+
+_LONGEST = 200
+_SHOWN = 150
+"""
+How many characters a text has at most by which something is counted, and how many
+are left of one that has more.
+"""
 
 
 class Claim(NamedTuple):
@@ -54,6 +62,17 @@ class Claim(NamedTuple):
         return f"over limit.{self.key}" + (f" of {self.scope}" if self.scope else "")
 
 
+def shortened(text: str) -> str:
+    """
+    A text to count something by, which would make messages and logs as long as it is:
+    of a long one, its beginning and a digest.
+    """
+    if len(text) <= _LONGEST:
+        return text
+    digest = sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return f"{text[:_SHOWN]}... {digest[:32]}"
+
+
 def clientOf(client: Address, limits: Limits) -> str:
     """
     The network that a client is counted as.  All that come by UNIX sockets are one.
@@ -73,5 +92,5 @@ def userOf(identity: Identity, client: Address, limits: Limits) -> str:
     What a user is counted as; who has no name is counted by its network.
     """
     if identity.name:
-        return f"user {identity.name}"
+        return shortened(f"user {identity.name}")
     return f"client {clientOf(client, limits)}"
