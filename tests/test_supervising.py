@@ -36,6 +36,7 @@ from twisted_socks5.service.workers.ledger import (
 )
 from twisted_socks5.service.workers.messages import PART, Admit, Spend, Told
 from twisted_socks5.service.workers.supervisor import Supervisor
+from twisted_socks5.settings import Timeouts
 
 # -- beginning again -------------------------------------------------------------------
 
@@ -333,7 +334,7 @@ class Full(MemoryReactorClock):
 
 def supervisorOf(reactor: Any) -> Supervisor:
     ledger = LocalLedger(reactor.seconds)
-    return Supervisor(reactor, 1, [], [], 1.0, lambda: 1.0, ledger)
+    return Supervisor(reactor, 1, [], [], Timeouts(), Timeouts, ledger)
 
 
 def test_noMoreProcesses() -> None:

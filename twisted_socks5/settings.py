@@ -58,6 +58,7 @@ class Timeouts:
     @ivar writeStall: For a side that takes nothing of what waits for it.
     @ivar udpIdle: For a UDP association in which nothing moves.
     @ivar grace: For sessions to finish by themselves when the server stops.
+    @ivar worker: For a process that serves with others to say something; 0 is never.
     """
 
     handshake: float = attrs.field(default=30.0, validator=_positive)
@@ -70,6 +71,7 @@ class Timeouts:
     writeStall: float = attrs.field(default=300.0, validator=_positive)
     udpIdle: float = attrs.field(default=300.0, validator=_positive)
     grace: float = attrs.field(default=30.0, validator=_nonNegative)
+    worker: float = attrs.field(default=30.0, validator=_nonNegative)
 
 
 _MULTIPLES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}

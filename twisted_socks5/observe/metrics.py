@@ -123,6 +123,11 @@ class Metrics(Collector):
             take("turnedAway", 0),
         )
         yield CounterMetricFamily(
+            "socks5_workers_killed",
+            "Workers that did nothing any more.",
+            take("workersKilled", 0),
+        )
+        yield CounterMetricFamily(
             "socks5_log_lines_dropped",
             "Lines that did not get into a log.",
             take("linesDropped", 0),

@@ -65,7 +65,9 @@ class WorkerProcess(ProcessProtocol):
     @ivar ended: Fires when it has.
     @ivar isReady: Whether it serves clients.
     @ivar serving: Fires when it does.
+    @ivar isDraining: Whether it accepts nobody any more, as it was told.
     @ivar number: Which one it is, of all that were started.
+    @ivar silence: For how many seconds it was not heard of.
     @ivar shares: How many sessions all of them have.
     """
 
@@ -87,7 +89,10 @@ class WorkerProcess(ProcessProtocol):
         self.ended: Deferred[None] = Deferred()
         self.serving: Deferred[None] = Deferred()
         self.isReady = False
+        self.isDraining = False
+        self.silence = 0.0
         self._isKilled = False
+        self._isGivenUp = False
 
     def start(
         self,
@@ -167,7 +172,10 @@ class WorkerProcess(ProcessProtocol):
 
         @return: Fires when it accepts nobody any more.
         """
-        return self._tell(Drain)
+        return self._tell(Drain).addCallback(self._drains)
+
+    def _drains(self, answer: object) -> None:
+        self.isDraining = answer is not None
 
     def hurry(self) -> None:
         """
@@ -186,10 +194,20 @@ class WorkerProcess(ProcessProtocol):
         End it, whatever it does.
         """
         self._isKilled = True
-        try:
+        with suppress(ProcessExitedAlready):
             self.transport.signalProcess("KILL")
-        except ProcessExitedAlready:
-            pass
+
+    def giveUp(self) -> None:
+        """
+        End it, which is stuck.
+        """
+        self._isGivenUp, self.isReady = True, False
+        _log.error(
+            "worker {number} has not answered for {seconds:g} s, and is killed",
+            number=self.number,
+            seconds=self.silence,
+        )
+        self.kill()
 
     async def gather(self, subject: str) -> Any:
         """
@@ -231,7 +249,9 @@ class WorkerProcess(ProcessProtocol):
         self.shares.forget(self.number)
         self._errors.end()
         status: Any = reason.value
-        if self._isKilled:
+        if self._isGivenUp:
+            pass  # as was told
+        elif self._isKilled:
             _log.info("worker {number} was not waited for", number=self.number)
         elif status.signal is not None:
             _log.error(
@@ -287,6 +307,7 @@ class _Answers(Channel):
     @Compare.responder
     def compare(self, sessions: int) -> dict[str, Any]:
         worker = self._worker
+        worker.silence = 0.0
         return {"mean": worker.shares.told(worker.number, sessions)}
 
     @Admit.responder

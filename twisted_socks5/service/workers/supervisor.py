@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -40,6 +40,8 @@ from twisted_socks5.service.workers.keptalive import KeptAlive
 from twisted_socks5.service.workers.ledger import WorkersAccount
 from twisted_socks5.service.workers.listening import BindingReactor
 from twisted_socks5.service.workers.process import WorkerProcess
+from twisted_socks5.service.workers.watching import Watch
+from twisted_socks5.settings import Timeouts
 
 _log = Logger(namespace="twisted_socks5")
 
@@ -54,6 +56,7 @@ class Supervisor(MultiService):
     Has workers serve, and new ones when they end.
 
     @ivar addresses: Where it listens itself; clients of workers do not get there.
+    @ivar watch: Finds those that are stuck.
     @ivar workers: Those that live.
     """
 
@@ -63,24 +66,26 @@ class Supervisor(MultiService):
         count: int,
         listeners: Sequence[Listener],
         arguments: Sequence[str],
-        grace: float,
-        check: Callable[[], float],
+        timeouts: Timeouts,
+        check: Callable[[], Timeouts],
         ledger: LocalLedger,
     ) -> None:
         """
         @param count: How many workers there are to be.
         @param listeners: What they accept from.
         @param arguments: Their command line, which is ours.
-        @param grace: How long their sessions may take to finish, in seconds.
-        @param check: Reads what workers read again at SIGHUP, and returns the grace
-            time that there is then; raises C{ValueError} if something is wrong with it.
+        @param timeouts: How long they may be silent, and their sessions may take to
+            finish.
+        @param check: Reads what workers read again at SIGHUP, and returns the
+            deadlines that there are then; raises C{ValueError} if something is wrong
+            with it.
         @param ledger: Where it is counted what all of them have together.
         """
         MultiService.__init__(self)
         self._reactor = reactor
         self._listeners = listeners
         self._arguments = list(arguments)
-        self._grace = grace
+        self._grace = timeouts.grace
         self._check = check
         self._ledger = ledger
         self._folder = os.getcwd()
@@ -92,8 +97,9 @@ class Supervisor(MultiService):
         self._finishing: Deferred[Any] | None = None
         self._kept = [KeptAlive(reactor, self._begin) for _ in range(count)]
         self._notServing: list[Deferred[None]] = []
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: list[tuple[set[WorkerProcess], Deferred[None]]] = []
         self.workers: list[WorkerProcess] = []
+        self.watch = Watch(reactor, lambda: self.workers, timeouts.worker)
         self.addresses: list[Address] = []
 
     @property
@@ -123,6 +129,7 @@ class Supervisor(MultiService):
             listener.tell()
         for kept in others:
             kept.start()
+        self.watch.start()
 
     def _takeSignals(self) -> None:
         self._signals.take()
@@ -171,15 +178,21 @@ class Supervisor(MultiService):
 
     def _ended(self, worker: WorkerProcess) -> None:
         self.workers.remove(worker)
-        if not self.workers:
-            waiting, self._waiting = self._waiting, []
-            for each in waiting:
-                each.callback(None)
+        for each in list(self._waiting):
+            awaited, waiting = each
+            awaited.discard(worker)
+            if not awaited:
+                self._waiting.remove(each)
+                waiting.callback(None)
 
-    def _whenAllEnded(self) -> Deferred[None]:
-        waiting: Deferred[None] = Deferred(lambda it: self._waiting.remove(it))
-        if self.workers:
-            self._waiting.append(waiting)
+    def _whenEnded(self, workers: Iterable[WorkerProcess]) -> Deferred[None]:
+        """
+        Wait until all of these have ended.
+        """
+        waiting: Deferred[None] = Deferred(lambda _: self._waiting.remove(each))
+        each = (set(workers), waiting)
+        if each[0]:
+            self._waiting.append(each)
         else:
             waiting.callback(None)
         return waiting
@@ -191,10 +204,11 @@ class Supervisor(MultiService):
         if self._signals.isStopping:
             return
         try:
-            self._grace = self._check()
+            timeouts = self._check()
         except ValueError as error:
             tellWhatIsWrong(error)
             return
+        self._grace, self.watch.timeout = timeouts.grace, timeouts.worker
         for worker in self.workers:
             worker.reload()
 
@@ -253,15 +267,21 @@ class Supervisor(MultiService):
         if self._isHurried:
             self.hurry()
         else:
-            self._finishing = self._whenAllEnded()
+            # One that has not answered is stuck, and its sessions with it.
+            self._finishing = self._whenEnded(
+                worker for worker in self.workers if worker.isDraining
+            )
             end = began + self._grace + _PATIENCE
             await self._wait(self._finishing, max(0.0, end - self._reactor.seconds()))
         self._finishing = None
+        left = began + _PATIENCE - self._reactor.seconds()
         if self._isHurried:
-            await self._wait(self._whenAllEnded(), _PATIENCE)
+            left = _PATIENCE
+        await self._wait(self._whenEnded(self.workers), max(0.0, left))
         for worker in self.workers:
             worker.kill()
-        await self._whenAllEnded()
+        await self._whenEnded(self.workers)
+        self.watch.stop()
         await maybeDeferred(MultiService.stopService, self)
         self._signals.leave()
         signal.signal(signal.SIGHUP, self._hangup)
@@ -288,16 +308,16 @@ def makeSupervisor(reactor: Any, options: SOCKS5Options) -> LoggedService:
     except ValueError as error:
         fail(error)
 
-    def check() -> float:
+    def check() -> Timeouts:
         server.reload.prepare()
-        return options.configure().settings.timeout.grace
+        return options.configure().settings.timeout
 
     supervisor = Supervisor(
         reactor,
         options.configuration.workers,
         server.listeners,
         options.arguments,
-        settings.timeout.grace,
+        settings.timeout,
         check,
         ledger,
     )
@@ -306,7 +326,10 @@ def makeSupervisor(reactor: Any, options: SOCKS5Options) -> LoggedService:
     counts = Gathered(
         supervisor.gather,
         lambda: {worker.number for worker in supervisor.workers},
-        lambda: {"linesDropped": logs.dropped()},
+        lambda: {
+            "linesDropped": logs.dropped(),
+            "workersKilled": supervisor.watch.givenUp,
+        },
     )
     try:
         status = serveStatus(
