@@ -543,6 +543,23 @@ def test_checkMakesNothing(file: Callable[[str], str], tmp_path: Path) -> None:
     assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == before
 
 
+def test_checkWarns(
+    file: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    What a start would warn of is told once, and is no error.
+    """
+    path = file("auth = 'memory:a:b'\nport = 0")
+    Path(path).chmod(0o644)
+    with pytest.raises(SystemExit) as done:
+        configured("--check", "--config", path)
+    assert done.value.code == 0
+    assert capsys.readouterr().out == (
+        f"warning: other users of this host can read {path}; chmod 600 keeps them out\n"
+        "the configuration is right\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [

@@ -584,5 +584,8 @@ def test_loggerOfOnesOwn(tmp_path: Path) -> None:
     """
     logger = "twisted.logger.LogPublisher"
     command = [*RUN, f"--logger={logger}", "socks5", "--set", "log.to=stdout"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert "log.to=stdout: --logger writes the log already" in done.stderr
+    for more in ([], ["--check"]):
+        done = subprocess.run(
+            [*command, *more], capture_output=True, text=True, timeout=30
+        )
+        assert "log.to stdout: --logger writes the log already" in done.stderr

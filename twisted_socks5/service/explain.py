@@ -191,9 +191,11 @@ def _addressOf(endpoint: Said, name: str) -> Address:
     if place is None or place.port is None:
         return UNIX_CLIENT if place is not None else LISTENER
     try:
-        return _addressIn(name)
+        address = _addressIn(name)
     except ValueError:
-        pass
+        address = None
+    if address is not None and place.has(address):
+        return address
     if isinstance(place.where, str):
         return Address.fromName(place.where.encode(), place.port)
     if not place.where.is_unspecified:

@@ -89,9 +89,7 @@ class Logs(Service):
         """
         target = self._settings.to
         if runner.get("logger"):
-            if target.kind != "runner":
-                said = self._configuration.said("log.to")
-                raise said.fail("--logger writes the log already", str(target))
+            _refuseTwo(self._configuration)
             return
         if target.kind == "runner":
             destination = self._whereItWould(runner)
@@ -231,6 +229,8 @@ def checkLogs(configuration: Configuration, runner: Any) -> None:
     @raise ValueError: One could not be.
     """
     settings = configuration.settings.log
+    if runner is not None and runner.get("logger"):
+        _refuseTwo(configuration)
     files = [
         (configuration.said(key), target.path)
         for key, target in (
@@ -247,6 +247,18 @@ def checkLogs(configuration: Configuration, runner: Any) -> None:
             checkFile(path)
         except OSError as error:
             raise said.fail(error.strerror, path) from None
+
+
+def _refuseTwo(configuration: Configuration) -> None:
+    """
+    See that nothing is said of a log that C{twistd --logger} writes.
+
+    @raise ValueError: Something is.
+    """
+    target = configuration.settings.log.to
+    if target.kind != "runner":
+        said = configuration.said("log.to")
+        raise said.fail("--logger writes the log already", str(target))
 
 
 class LoggedService(MultiService):

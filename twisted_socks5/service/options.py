@@ -9,12 +9,22 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from os.path import join
 from typing import Any, NoReturn
 
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import AuthOptionMixin
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    formatEvent,
+    globalLogPublisher,
+)
 from twisted.python.usage import Options, UsageError
+from zope.interface import provider
 
 from twisted_socks5.observe.escape import onOneLine
 from twisted_socks5.policy.rulesfile import loadRules
@@ -43,6 +53,27 @@ def fail(problem: object) -> NoReturn:
     have the runner print all of the help.)
     """
     raise SystemExit(f"socks5: {onOneLine(' '.join(str(problem).split()))}")
+
+
+@contextmanager
+def showingWarnings() -> Iterator[None]:
+    """
+    Print what the log is warned of meanwhile.
+    """
+    told: set[str] = set()
+
+    @provider(ILogObserver)
+    def show(event: LogEvent) -> None:
+        line = onOneLine(formatEvent(event))
+        if event.get("log_level") is LogLevel.warn and line not in told:
+            told.add(line)
+            print(f"warning: {line}")
+
+    globalLogPublisher.addObserver(show)
+    try:
+        yield
+    finally:
+        globalLogPublisher.removeObserver(show)
 
 
 class SOCKS5Options(Options, AuthOptionMixin):
@@ -250,9 +281,10 @@ class SOCKS5Options(Options, AuthOptionMixin):
         """
         self._folder = os.getcwd()
         try:
-            self.configuration = self.configure()
-            if self["check"]:
-                self._check()
+            with showingWarnings() if self["check"] else nullcontext():
+                self.configuration = self.configure()
+                if self["check"]:
+                    self._check()
         except ValueError as error:
             raise UsageError(str(error)) from None
 
