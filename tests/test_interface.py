@@ -2,19 +2,23 @@
 # See LICENSE for details.
 
 """
-Routes by a network interface look names up by it.
+Routes by a network interface look names up by it; clients at a link-local address of
+one are served.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from twisted.internet import reactor as theReactor
 from twisted.names import dns
 
+from tests.association import datagramSocket, frame
+from tests.conversation import GREET, readExactly, readReply, request
 from tests.dnsserver import DNSServer
 from tests.loopback import Peer, Place, factoryOf, inReactor
 from tests.namespaces import Network, networks
@@ -24,6 +28,9 @@ from twisted_socks5.policy.routesfile import RouteSettings, Straight
 from twisted_socks5.routes import DirectRoute, NameResolver
 from twisted_socks5.routes.timed import TimedResolver
 from twisted_socks5.service.routes import RouteMaker
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
 
 reactor: Any = theReactor
 NAME_SERVER = "10.99.0.2"
@@ -148,3 +155,45 @@ async def test_routes(cables: list[Network], place: Place) -> None:
 
 
 async def allow(address: Address, asked: Address | None = None) -> None: ...
+
+
+@pytest.fixture
+def cable() -> Iterator[tuple[Network, Network]]:
+    """
+    Two hosts that know nothing but link-local addresses of each other.
+    """
+    for here, there in networks(2):
+        here.join(there, "here", "there")
+        for network, name, host in ((here, "here", "1"), (there, "there", "2")):
+            network.run(f"address add fe80::{host}/64 dev {name} nodad")
+        yield here, there
+
+
+def test_datagramsOfALinkLocalClient(
+    cable: tuple[Network, Network], start: Callable[..., Server]
+) -> None:
+    """
+    The relay is where the client has connected to, on the interface that this was
+    by, and no other.
+    """
+    here, there = cable
+    with here.inside():
+        start("--port", "tcp6:1080:interface=\\:\\:", "--open")
+        here.run("address add 8.8.8.8/32 dev lo")
+        target = datagramSocket("8.8.8.8")
+    with there.inside(), target:
+        control = socket.create_connection(("fe80::1%there", 1080), 10)
+        with control:
+            control.settimeout(10)
+            control.sendall(GREET + request(3, "0.0.0.0"))
+            assert readExactly(control, 2) == b"\x05\x00"
+            reply, relay = readReply(control)
+            assert (reply, relay[0]) == (0, "fe80::1")
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+                client.settimeout(10)
+                client.connect((*relay, 0, socket.if_nametoindex("there")))
+                client.send(frame(b"ping", target.getsockname()))
+                payload, source = target.recvfrom(99)
+                assert payload == b"ping"
+                target.sendto(b"pong", source)
+                assert client.recv(99) == frame(b"pong", target.getsockname())

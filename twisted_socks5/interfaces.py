@@ -514,6 +514,10 @@ class ICommandSession(ISession):
     """
 
     route: IRoute = Attribute("The way out that the policy decided for.")
+    scope: int = Attribute(
+        "The number of the network interface that the listener's address is of, if it "
+        "is a link-local one, which means nothing without (RFC 4007); else 0."
+    )
     layer: IStreamLayer | None = Attribute(
         "What protects the client's bytes and datagrams, if anything does."
     )

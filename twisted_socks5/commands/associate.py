@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import partial
+from ipaddress import IPv6Address
 from typing import Any
 
 from zope.interface import implementer
@@ -64,7 +65,7 @@ class Associate:
 
         @raise ReplyError: There is no port for it.
         """
-        host = self._relayAddress(session.listener)
+        host = self._relayAddress(session)
         association = Association(
             self._reactor,
             await outcomeOf(session.route.datagrams(session.check)),
@@ -90,14 +91,15 @@ class Associate:
             finally:  # of a route that may be anybody's
                 association.close()
 
-    def _relayAddress(self, listener: Address) -> IPAddress:
+    def _relayAddress(self, session: ICommandSession) -> IPAddress:
         """
         The address of this host to receive a client's datagrams at: the one
         that it has connected to.  On a UNIX socket it can know the public one
         only.
         """
-        if listener.ip is not None:
-            return listener.ip
+        known = session.listener.ip
+        if known is not None:
+            return IPv6Address(f"{known}%{session.scope}") if session.scope else known
         public = self._settings.publicAddress.any
         if public is None:
             raise CommandNotSupported("no address that datagrams could be sent to")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import socket
 from errno import EADDRINUSE
+from ipaddress import IPv6Address
 from typing import Any
 
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
@@ -128,7 +129,8 @@ def openDatagramPort(
     Open a UDP port that takes whole datagrams, and bursts of them.
 
     @param protocol: Is given a L{DatagramPort} for its transport.
-    @param host: The address of this host to receive at.
+    @param host: The address of this host to receive at; a link-local one with its
+        scope, a number.
     @param ports: Which ports there are.
     @param interface: The network interface to keep to; empty is any.
     @raise ReplyError: It cannot be opened.
@@ -143,7 +145,7 @@ def openDatagramPort(
         try:
             opened.setblocking(False)
             bindToDevice(opened, interface)
-            opened.bind((str(host), number))
+            opened.bind(_socketName(host, number))
             _enlarge(opened)
         except OSError as error:
             opened.close()
@@ -154,6 +156,16 @@ def openDatagramPort(
         protocol.makeConnection(port)
         return
     raise GeneralFailure(f"no port of {ports} is free")
+
+
+def _socketName(host: IPAddress, port: int) -> tuple[Any, ...]:
+    """
+    An address as C{bind} takes it, which would overlook a scope in the text.
+    """
+    if isinstance(host, IPv6Address) and host.scope_id:
+        text, _, scope = str(host).partition("%")
+        return text, port, 0, int(scope)
+    return str(host), port
 
 
 def _enlarge(opened: socket.socket) -> None:

@@ -535,6 +535,18 @@ class SOCKS5ServerProtocol(Protocol):
         self.factory.admission.spending.end(session)
         self.factory.sessionEnded(session)
 
+    @property
+    def scope(self) -> int:
+        """
+        The number of the network interface that a link-local address of ours is of;
+        of the socket's, whatever a PROXY header says.
+        """
+        transport: Any = self.transport
+        while isinstance(transport, ProtocolWrapper):
+            transport = transport.transport
+        scope: int = getattr(transport.getHost(), "scopeID", 0)
+        return scope
+
     def stopTimer(self) -> None:
         """
         The deadline that runs, if one does, was kept.

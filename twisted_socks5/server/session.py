@@ -189,6 +189,13 @@ class Session:
         return route
 
     @property
+    def scope(self) -> int:
+        """
+        The number of the network interface that a link-local address of the listener is of.
+        """
+        return self._live.scope
+
+    @property
     def meters(self) -> Meters | None:
         """
         What bounds the bytes that it carries, if anything does.
