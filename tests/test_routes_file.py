@@ -210,9 +210,9 @@ def test_aChainThatCannotBe(tmp_path: Path, endpoint: str) -> None:
     chain = f"[route.via]\nchain = ['a', 'b']\n{A}[route.b]\nproxy = '{endpoint}'\n"
     path.write_text(VIA + chain)
     assert refused("--port", "0", "--rules", str(path)).startswith(
-        f"socks5: {path}:4: route via: proxy: {endpoint}: expected "
-        if endpoint in ("unix:/x", "tcp:h:1:2", "tcp:a b:1")
-        else f"socks5: {path}:"
+        f"socks5: {path}:4: route via: b: proxy: {endpoint}: expected "
+        if endpoint in ("unix:/x", "tcp:h:0", "tcp:a b:1")
+        else f"socks5: {path}:8: route b: proxy: {endpoint}: expected "
     )
 
 
