@@ -7,6 +7,7 @@ Who is counted for what, and refused when it is too much.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import Clock
@@ -51,6 +52,7 @@ from twisted_socks5.limits import Admission, LocalLedger
 from twisted_socks5.limits.claims import Claim, clientOf, userOf
 from twisted_socks5.limits.tokenbucket import TokenBucket
 from twisted_socks5.server.accounting import Accounting
+from twisted_socks5.server.session import State
 from twisted_socks5.wire import Command
 
 HOST = ip_address("192.0.2.1")
@@ -232,6 +234,13 @@ class Recording(LocalLedger):
         for claim in claims:
             self.claims.remove(claim)
 
+    @property
+    def counted(self) -> list[Claim]:
+        """
+        All but that there were new ones.
+        """
+        return [claim for claim in self.claims if not claim.isRate]
+
 
 @implementer(ILedger)
 class Elsewhere:
@@ -252,7 +261,8 @@ class Elsewhere:
         self.released += claims
 
     def spend(self, amounts: Mapping[Claim, int]) -> list[Claim]:
-        raise AssertionError
+        assert not any(amounts.values())
+        return []
 
     def buy(self, claim: Claim, amount: int) -> int:
         return amount
@@ -571,8 +581,163 @@ def test_everythingIsGivenBack(steps: list[tuple[str, int]]) -> None:
             clients.pop(number % len(clients)).goAway()
     for client in clients:
         client.goAway()
-    assert [claim for claim in server.ledger.claims if not claim.isRate] == []
+    assert server.ledger.counted == []
     assert len(server.factory.registry) == 0
+
+
+LIMITS = st.builds(
+    Limits,
+    *[st.sampled_from([0, 1, 2])] * 7,
+    bytesPerDay=st.sampled_from([0, 1000]),
+    bandwidthPerUser=st.sampled_from([0, 1000]),
+    clientPrefixIpv4=st.sampled_from([24, 32]),
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from("aaeg"), st.integers(0, 5)),
+            st.tuples(st.just("p"), LIMITS),
+            st.tuples(st.just("r"), st.one_of(st.none(), LIMITS)),
+        )
+    )
+)
+def test_everySessionIsCountedOnce(steps: list[tuple[str, Any]]) -> None:
+    """
+    However limits of the process and of rules change meanwhile, what lives is counted
+    once for all that there is a limit of, and for nothing else; in the end, nothing is.
+    """
+    policy = Limiting()
+    server = Server(policy=policy, limits=Limits(bindsPerClient=0))
+    process = Limits(bindsPerClient=0)
+    clients: list[Client] = []
+    for step, what in steps:
+        if step == "a":
+            user, host = ("", "alice", "bob")[what % 3], f"192.0.2.{what % 2}"
+            clients.append(server.ask(user, host, 1 + what % 3))
+            session = clients[-1].protocol.session
+            session.traffic = SimpleNamespace(bytesUp=0, bytesDown=0)
+        elif step == "e" and clients:
+            clients[what % len(clients)].send(b"nonsense")
+        elif step == "g" and clients:
+            clients.pop(what % len(clients)).goAway()
+        elif step in "pr":
+            if step == "p":
+                process = what
+                server.admission.replace(what)
+            else:
+                policy.limits = what
+            assert server.factory.reviseSessions().called
+            server.clock.advance(0)
+            live = [client.protocol.session for client in clients]
+            live = [one for one in live if one.state is State.RUNNING]
+            # Those that end have not all been read to their end.
+            others = len(server.factory.registry) - len(live)
+            counted = Counter(claim[:3] for claim in server.ledger.counted)
+            for scope, limits in (("", process), ("port 80", policy.limits)):
+                if limits is None:
+                    continue  # who was counted for a rule may be still
+                found = counted[scope, "sessions", ""]
+                expected = len(live) if limits.sessions else 0
+                assert expected <= found <= expected + others
+                for name in ("alice", "bob"):
+                    found = counted[scope, "sessions-per-user", f"user {name}"]
+                    users = [one for one in live if one.identity.name == name]
+                    expected = len(users) if limits.sessionsPerUser else 0
+                    assert expected <= found <= expected + others
+            assert all(session.reason == "" for session in live)
+    for client in clients:
+        client.goAway()
+    assert server.ledger.counted == []
+    assert server.ledger._held == {}
+    assert len(server.factory.registry) == 0
+    server.clock.advance(60)
+    assert server.clock.getDelayedCalls() == []
+    assert server.admission._bandwidths._used == {}
+
+
+def test_quotaThatIsChanged() -> None:
+    """
+    What was carried is used once, of the limit that there is.
+    """
+    server = Server(limits=Limits(bindsPerClient=0))
+    session = server.ask("alice").protocol.session
+    session.traffic = SimpleNamespace(bytesUp=5000, bytesDown=0)
+    for limit in (2000, 3000):
+        server.admission.replace(Limits(bytesPerDay=limit))
+        server.factory.reviseSessions()
+    session.traffic.bytesDown = 1999
+    server.clock.advance(1)
+    claim = Claim("", "bytes-per-day", "user alice", 1999)
+    assert server.ledger.admit([claim]) == claim
+    assert server.ledger.admit([claim._replace(limit=2000)]) is None
+    assert session.reason == ""
+    session.traffic.bytesDown = 3000
+    server.clock.advance(1)
+    server.clock.advance(0)
+    assert session.reason == "over limit.bytes-per-day"
+
+
+@pytest.mark.parametrize("isOver", [True, False])
+def test_changedWhileALedgerIsAsked(isOver: bool) -> None:
+    """
+    A session that lives is asked for once, and given back when it ends meanwhile;
+    nothing counts its bytes then.
+    """
+    ledger = Elsewhere()
+    server = Server(limits=Limits(bindsPerClient=0), ledger=ledger)
+    client = server.ask("alice")
+    limits = Limits(sessionsPerUser=1, bytesPerDay=1000)
+    for _ in range(2):
+        server.admission.replace(limits)
+        server.factory.reviseSessions()
+    [(claims, answer)] = ledger.asked
+    assert [claim.key for claim in claims] == ["sessions-per-user"]
+    if isOver:
+        client.goAway()
+        answer.callback(None)
+    else:
+        answer.callback(None)
+        assert client.reason == ""
+        client.goAway()
+    assert ledger.released == claims
+    assert server.clock.getDelayedCalls() == []
+
+
+def test_ruleThatIsAskedForWhenItIsOver() -> None:
+    """
+    Or by someone who waits no more: the next one waits for an answer of its own.
+    """
+    ledger = Elsewhere()
+    session: Any = SimpleNamespace(
+        client=Address(ip_address("192.0.2.1"), 1),
+        identity=Identity("alice", b"alice", (), 2),
+        command=int(Command.ASSOCIATE),
+        traffic=None,
+    )
+    clock = Clock()
+    accounting = Accounting(Admission(clock, ledger=ledger), session)
+    limits = Limits(sessions=1, bytesPerDay=1000)
+    decision = attrs.evolve(Decision.allow(limits=limits), scope="rule")
+    outcomes: list[object] = []
+
+    def ask() -> Deferred[None]:
+        asked = Deferred.fromCoroutine(accounting.forRule(decision))
+        return asked.addErrback(lambda failure: outcomes.append(failure.type))
+
+    ask().cancel()
+    ask()
+    assert outcomes == [CancelledError]
+    assert len(ledger.asked) == 2
+    ledger.asked[0][1].callback(None)
+    assert ledger.released == list(ledger.asked[0][0])
+    accounting.end()
+    ledger.asked[1][1].callback(None)
+    assert outcomes == [CancelledError, ConnectionNotAllowed]
+    assert len(ledger.released) == 4
+    assert clock.getDelayedCalls() == []
 
 
 def test_withoutLimitsNothingIsCounted() -> None:
@@ -671,6 +836,7 @@ def test_twoAskForOneRule() -> None:
         client=Address(ip_address("192.0.2.1"), 1),
         identity=Identity("alice", b"alice", (), 2),
         command=int(Command.ASSOCIATE),
+        traffic=None,
     )
     accounting = Accounting(Admission(Clock(), ledger=ledger), session)
     decision = attrs.evolve(Decision.allow(limits=Limits(sessions=1)), scope="rule")

@@ -36,7 +36,7 @@ from tests.conversation import (
     tunnel,
 )
 from tests.loopback import HalfClosingPeer, Place, factoryOf, inReactor
-from twisted_socks5 import Limits, Timeouts
+from twisted_socks5 import Decision, Guard, Limits, SOCKS5ClientEndpoint, Timeouts
 from twisted_socks5.interfaces import ILedger
 from twisted_socks5.limits import Admission, LocalLedger
 from twisted_socks5.limits.bandwidth import Bandwidths, Meter
@@ -138,6 +138,39 @@ def test_sharesAreEqual() -> None:
     assert sum(flow.carried for flow in flows) >= 19_500_000
     for flow in flows:
         assert abs(flow.carried - 4_000_000) < 200_000
+
+
+@pytest.mark.parametrize("rate", [10_000, 4_000_000])
+def test_changedRate(rate: int) -> None:
+    """
+    It is at once that of all who share it, those who wait too; nobody has what was
+    saved at the other.
+    """
+    line = Line()
+    claims, own = of("a", 400_000), Claim("", "bandwidth-per-session", "", 10**9)
+    meters = [line.bandwidths.meters([claims], [own]) for _ in range(3)]
+    flows = [Flow(each.up) for each in meters]
+    for flow in flows:
+        flow.go()
+    line.run(2)
+    before = [flow.carried for flow in flows]
+    meters[0].goBy([of("a", rate)], [own])  # one that is the first to hear of it
+    line.run(0.1)
+    for each in meters[1:]:
+        each.goBy([of("a", rate)], [own])
+    line.run(9.9)
+    carried = [flow.carried - had for flow, had in zip(flows, before, strict=True)]
+    assert 9.5 * rate <= sum(carried) <= 10.5 * rate + 3 * 40_000
+    assert max(carried) <= 1.2 * min(carried) + 40_000
+    for flow in flows:
+        flow.isWanted = False
+    for each in meters:
+        each.goBy([], [])
+        assert each.up.refill()
+        each.stop()
+        each.goBy([of("a", rate)], [])
+    assert line.bandwidths._used == {}
+    assert line.clock.getDelayedCalls() == []
 
 
 def test_inTurn() -> None:
@@ -407,6 +440,54 @@ def test_readerThatDoesNotRead(
             server.waitForDescriptors(2)
             assert readExactly(destination, 1_000_000) == payload[:1_000_000]
             assert digest(readAll(destination)) == digest(payload[1_000_000:])
+
+
+@pytest.mark.parametrize("relay", [AutomaticRelay, PortableRelay])
+@pytest.mark.parametrize("before", [0, 1_000_000_000])
+@inReactor
+async def test_changedMeanwhile(place: Place, relay: Any, before: int) -> None:
+    """
+    A tunnel that lives is bounded by what bounds it now, also if it was not before,
+    and no more when nothing does; no byte is lost by that.
+    """
+    admission = Admission(place.reactor, Limits(bandwidth=before))
+    factory: Any = await place.proxy(
+        relay=relay(place.reactor, Timeouts()), admission=admission, policy=Anything()
+    )
+    port = await place.serve(HalfClosingPeer)
+    client: Any = await SOCKS5ClientEndpoint(
+        place.to(factory.port), "127.0.0.1", port
+    ).connect(factoryOf(HalfClosingPeer))
+    (destination,) = place.protocols
+    for one, other in ((client, destination), (destination, client)):
+        one.transport.write(3 * PAYLOAD)
+        await place.until(lambda: len(other.received) == 3 * len(PAYLOAD))  # noqa: B023  # awaited at once
+        other.received = b""
+    admission.replace(Limits(bandwidth=10_000))
+    await factory.reviseSessions()
+    began = place.reactor.seconds()
+    for one in (client, destination):
+        one.transport.write(30 * PAYLOAD)
+    await place.until(lambda: client.received and destination.received)
+    await place.pause(0.3)
+    passed = place.reactor.seconds() - began
+    for one in (client, destination):
+        # A burst, what comes in one read, and what was credited before.
+        assert len(one.received) <= 10_000 * (passed + 0.25) + 3 * 65536
+    admission.replace(Limits())
+    await factory.reviseSessions()
+    for one in (client, destination):
+        await place.until(lambda: len(one.received) == 30 * len(PAYLOAD))  # noqa: B023  # awaited at once
+        assert digest(one.received) == digest(30 * PAYLOAD)
+    client.transport.loseConnection()
+    destination.transport.loseConnection()
+    await place.until(lambda: not len(factory.registry))
+    assert factory.admission._bandwidths._used == {}
+
+
+class Anything(Guard):
+    def checkAddress(self, request: Any, address: Any) -> Decision:
+        return Decision.allow()
 
 
 @pytest.mark.parametrize("relay", RELAYS)

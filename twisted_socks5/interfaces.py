@@ -663,6 +663,18 @@ class IAccountAuthenticator(Interface):
         """
 
 
+class IBoundedTraffic(Interface):
+    """
+    What a session carries, where that can be bounded while it goes on.
+    """
+
+    def bound(meters: Meters) -> None:
+        """
+        Carry no more than there is credit for, from now on.  Said again when it is
+        bounded by something else.
+        """
+
+
 class ITunnel(ITraffic):
     """
     A client and a destination, joined.

@@ -8,7 +8,7 @@ Who is let in, as long as there are limits that somebody could be over.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -29,6 +29,9 @@ from twisted_socks5.wire import Command
 
 if TYPE_CHECKING:
     from twisted_socks5.server.session import Session
+
+
+_ANY_NUMBER = 1 << 62
 
 
 class Admission:
@@ -80,8 +83,7 @@ class Admission:
 
     def replace(self, limits: Limits) -> None:
         """
-        Go by other limits from now on.  Sessions that live stay counted by those
-        that there were when they began.
+        Go by other limits from now on.  Sessions that live do when they are revised.
         """
         self._own = Allowance(self._own.scope, limits)
         self._takeUp()
@@ -136,14 +138,21 @@ class Admission:
             *rule.ofCommand(command, client),
         ]
 
-    def meters(self, session: Session, rules: Collection[Allowance]) -> Meters | None:
+    def meters(self, session: Session, rules: Iterable[Allowance]) -> Meters | None:
         """
         What bounds the bytes that a session carries, if anything does.
 
         @param rules: Those that let it pass, and have limits.
         """
-        if not self.boundsBandwidth and not rules:
-            return None
+        shared, own = self.bandwidths(session, rules)
+        return self._bandwidths.meters(shared, own) if shared or own else None
+
+    def bandwidths(
+        self, session: Session, rules: Iterable[Allowance]
+    ) -> tuple[list[Claim], list[Claim]]:
+        """
+        What a session's bytes are bounded by: together with others, and on its own.
+        """
         identity = session.identity
         assert identity is not None
         shared: list[Claim] = []
@@ -152,7 +161,7 @@ class Admission:
             some, others = one.bandwidths(identity, session.client)
             shared += some
             own += others
-        return self._bandwidths.meters(shared, own) if shared or own else None
+        return shared, own
 
 
 class Holding:
@@ -163,6 +172,7 @@ class Holding:
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._claims: list[Claim] = []
+        self._asked: list[Sequence[Claim]] = []
         self._isOver = False
 
     def admit(self, claims: Sequence[Claim]) -> Claim | Deferred[Claim | None] | None:
@@ -195,19 +205,47 @@ class Holding:
         nobody waits any more.
         """
         waiting: Deferred[Claim | None] = Deferred()
+        self._asked.append(claims)
 
         def answered(refused: Claim | None) -> None:
+            self._asked.remove(claims)
             self._take(refused, claims)
             if not waiting.called:
                 waiting.callback(refused)
 
         def failed(failure: Failure) -> None:
+            self._asked.remove(claims)
             logDefect(self._admission.ledger, "admit", failure)
             if not waiting.called:
                 waiting.callback(claims[0])
 
         answer.addCallbacks(answered, failed)
         return waiting
+
+    def goBy(self, claims: Sequence[Claim]) -> None:
+        """
+        Count what is there already for these and for no others, also where that is
+        more than there may be.
+        """
+        if self._isOver:
+            return
+        wanted = {claim[:3]: claim for claim in claims if not claim.isRate}
+        over: list[Claim] = []
+        held: list[Claim] = []
+        for claim in self._claims:
+            isHeld = claim.isRate or claim[:3] in wanted
+            (held if isHeld else over).append(claim)
+        self._claims = held
+        if over:
+            self._admission.ledger.release(over)
+        known = {claim[:3] for claim in chain(held, *self._asked)}
+        self.admit(
+            [
+                claim._replace(limit=_ANY_NUMBER)
+                for who, claim in wanted.items()
+                if who not in known and not claim.isQuota
+            ]
+        )
 
     def release(self, key: str = "") -> None:
         """

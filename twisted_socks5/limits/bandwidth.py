@@ -52,15 +52,22 @@ class Bandwidth:
 
     def __init__(self, reactor: Any, claim: Claim, ledger: ILedger) -> None:
         self._reactor = reactor
-        self._buy = partial(ledger.buy, claim)
         self._ledger = ledger
-        self._rate = claim.limit
         self._queue: deque[Meter] = deque()
         self._isBuying = False
         self._isPlentiful = False
         self._timer: IDelayedCall | None = None
-        self.lump = max(1, int(claim.limit * _LUMP))
         self.level = 0
+        self.goBy(claim)
+
+    def goBy(self, claim: Claim) -> None:
+        """
+        Have another rate from now on.
+        """
+        self._buy = partial(self._ledger.buy, claim)
+        self._rate = claim.limit
+        self.lump = max(1, int(claim.limit * _LUMP))
+        self.level = min(self.level, self.lump)
 
     def has(self, amount: int) -> bool:
         """
@@ -97,7 +104,7 @@ class Bandwidth:
     def _bought(self, amount: int) -> None:
         self._isBuying = False
         self._isPlentiful = amount >= self.lump
-        self.level += amount
+        self.level += min(amount, self.lump)  # which may have become less
 
     def _boughtLater(self, amount: int) -> None:
         self._bought(amount)
@@ -137,9 +144,10 @@ class Bandwidth:
         """
         if meter.isWaiting and meter in self._queue:
             self._queue.remove(meter)
-        if not self._queue and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._tryLater()  # the next one may want less
 
 
 class Meter:
@@ -155,12 +163,25 @@ class Meter:
 
     __slots__ = ("_bandwidths", "credit", "isWaiting", "portion", "resume")
 
-    def __init__(self, bandwidths: list[Bandwidth]) -> None:
-        self._bandwidths = bandwidths
-        self.portion = min(MOST, *(each.lump for each in bandwidths))
+    def __init__(self) -> None:
+        self._bandwidths: list[Bandwidth] = []
+        self.portion = MOST
         self.credit = 0
         self.isWaiting = False
         self.resume: Callable[[], object] | None = None
+
+    def goBy(self, bandwidths: list[Bandwidth]) -> None:
+        """
+        Be bounded by these from now on.
+        """
+        for each in self._bandwidths:
+            each.forget(self)
+        self._bandwidths = bandwidths
+        self.portion = min([MOST, *(each.lump for each in bandwidths)])
+        if self.isWaiting:
+            self.isWaiting = False
+            if self.refill() and self.resume is not None:
+                self.resume()
 
     def refill(self) -> bool:
         """
@@ -239,21 +260,46 @@ class Meters:
     @ivar down: To the client.
     """
 
-    def __init__(self, up: Meter, down: Meter, stopped: Callable[[], object]) -> None:
+    def __init__(self, bandwidths: Bandwidths, who: str) -> None:
         """
-        @param stopped: Called when they are not needed any more.
+        @param who: Whose they are, as no others are called.
         """
-        self.up = up
-        self.down = down
-        self._stopped = stopped
+        self.up = Meter()
+        self.down = Meter()
+        self._bandwidths = bandwidths
+        self._who = who
+        self._joined: list[Claim] = []
+        self._isOver = False
+
+    def goBy(self, shared: list[Claim], own: list[Claim]) -> None:
+        """
+        Be bounded by these from now on, those that are known already with the rates
+        that they have here.
+
+        @param shared: What it is bounded by together with others.
+        @param own: What it is bounded by on its own.
+        """
+        if self._isOver:
+            return
+        left, self._joined = self._joined, []
+        own = [claim._replace(who=self._who) for claim in own]
+        for meter, way in ((self.up, "up"), (self.down, "down")):
+            claims = [
+                claim._replace(key=f"{claim.key}:{way}") for claim in (*own, *shared)
+            ]
+            isOwn = [True] * len(own) + [False] * len(shared)
+            self._joined += claims
+            meter.goBy([*map(self._bandwidths.join, claims, isOwn)])
+        self._bandwidths.leave(left)
 
     def stop(self) -> None:
         """
         The session is over.
         """
+        self._isOver = True
         self.up.stop()
         self.down.stop()
-        self._stopped()
+        self._bandwidths.leave(self._joined)
 
 
 class Bandwidths:
@@ -270,7 +316,7 @@ class Bandwidths:
         self._ledger = ledger
         self._ownLedger = ownLedger
         self._serials = count()
-        self._shared: dict[Claim, tuple[Bandwidth, int]] = {}
+        self._used: dict[tuple[str, str, str], tuple[Bandwidth, int]] = {}
 
     def meters(self, shared: list[Claim], own: list[Claim]) -> Meters:
         """
@@ -279,33 +325,30 @@ class Bandwidths:
         @param shared: What it is bounded by together with others.
         @param own: What it is bounded by on its own.
         """
-        who = str(next(self._serials))
-        joined: list[Claim] = []
+        meters = Meters(self, str(next(self._serials)))
+        meters.goBy(shared, own)
+        return meters
 
-        def meter(way: str) -> Meter:
-            bandwidths = []
-            for claim in own:
-                claim = claim._replace(key=f"{claim.key}:{way}", who=who)
-                bandwidths.append(Bandwidth(self._reactor, claim, self._ownLedger))
-            for claim in shared:
-                claim = claim._replace(key=f"{claim.key}:{way}")
-                bandwidths.append(self._join(claim))
-                joined.append(claim)
-            return Meter(bandwidths)
-
-        return Meters(meter("up"), meter("down"), partial(self._leave, joined))
-
-    def _join(self, claim: Claim) -> Bandwidth:
-        bandwidth, users = self._shared.get(claim, (None, 0))
+    def join(self, claim: Claim, isOwn: bool) -> Bandwidth:
+        """
+        One direction more is bounded by this, and all that are by this rate.
+        """
+        bandwidth, users = self._used.get(claim[:3], (None, 0))
         if bandwidth is None:
-            bandwidth = Bandwidth(self._reactor, claim, self._ledger)
-        self._shared[claim] = (bandwidth, users + 1)
+            ledger = self._ownLedger if isOwn else self._ledger
+            bandwidth = Bandwidth(self._reactor, claim, ledger)
+        else:
+            bandwidth.goBy(claim)
+        self._used[claim[:3]] = (bandwidth, users + 1)
         return bandwidth
 
-    def _leave(self, claims: list[Claim]) -> None:
+    def leave(self, claims: list[Claim]) -> None:
+        """
+        For each of these, one direction is not bounded by it any more.
+        """
         for claim in claims:
-            bandwidth, users = self._shared[claim]
+            bandwidth, users = self._used[claim[:3]]
             if users > 1:
-                self._shared[claim] = (bandwidth, users - 1)
+                self._used[claim[:3]] = (bandwidth, users - 1)
             else:
-                del self._shared[claim]
+                del self._used[claim[:3]]

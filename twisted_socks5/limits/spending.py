@@ -31,9 +31,9 @@ How often, in seconds, it is counted what sessions have carried.
 class _Spender:
     __slots__ = ("counted", "isOver", "quotas")
 
-    def __init__(self) -> None:
-        self.quotas: set[Claim] = set()
-        self.counted = 0
+    def __init__(self, session: Session) -> None:
+        self.quotas: dict[tuple[str, str, str], Claim] = {}
+        self.counted = session.bytesUp + session.bytesDown
         self.isOver = False
 
 
@@ -55,11 +55,25 @@ class Spending:
 
     def begin(self, session: Session, quotas: Iterable[Claim]) -> None:
         """
-        Count what a session carries for quotas.
+        Count what a session carries from now on for quotas too.
         """
-        self._spenders.setdefault(session, _Spender()).quotas.update(quotas)
+        if session not in self._spenders:
+            self._spenders[session] = _Spender(session)
+        self._spenders[session].quotas |= {quota[:3]: quota for quota in quotas}
         if self._timer is None:
             self._timer = self._reactor.callLater(INTERVAL, self._count)
+
+    def goBy(self, session: Session, quotas: Collection[Claim]) -> None:
+        """
+        Count what a session carries from now on for these quotas, and no others.
+        """
+        if not quotas:
+            self.end(session)
+            return
+        if session in self._spenders:
+            self._spend([session])
+            self._spenders[session].quotas.clear()
+        self.begin(session, quotas)
 
     def end(self, session: Session) -> None:
         """
@@ -83,7 +97,7 @@ class Spending:
             spender = self._spenders[session]
             carried = session.bytesUp + session.bytesDown
             new, spender.counted = carried - spender.counted, carried
-            for claim in spender.quotas:
+            for claim in spender.quotas.values():
                 spent[claim] += new
         try:
             answer = self._ledger.spend(spent)
@@ -106,7 +120,7 @@ class Spending:
         if not over:
             return
         for session, spender in self._spenders.items():
-            first = next((claim for claim in over if claim in spender.quotas), None)
+            first = next((one for one in over if one[:3] in spender.quotas), None)
             if first is not None and not spender.isOver:
                 spender.isOver = True
                 self._limitsHit[first.key] += 1

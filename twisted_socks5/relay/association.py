@@ -20,6 +20,7 @@ from zope.interface import implementer
 from twisted_socks5.addresses import Address
 from twisted_socks5.errors import SOCKSError
 from twisted_socks5.interfaces import (
+    IBoundedTraffic,
     IDatagramReceiver,
     IDatagrams,
     IDatagramTraffic,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from twisted_socks5.limits.bandwidth import Meters
 
 
-@implementer(IDatagramReceiver, IDatagramTraffic, IRevisable)
+@implementer(IDatagramReceiver, IDatagramTraffic, IRevisable, IBoundedTraffic)
 class Association(DatagramProtocol):
     """
     Receives the datagrams of one client.  Its IP address is known beforehand,
@@ -120,6 +121,12 @@ class Association(DatagramProtocol):
             self._timer = None
         if self._reassembly is not None:
             self._reassembly.abandon()
+
+    def bound(self, meters: Meters) -> None:
+        """
+        Carry no more than there is credit for.
+        """
+        self._meters = meters
 
     @property
     def local(self) -> Address:

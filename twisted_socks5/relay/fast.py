@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IPushProducer, IReactorFDSet
 from twisted.internet.tcp import Connection
 from zope.interface import implementer
 
-from twisted_socks5.interfaces import ITunnel
+from twisted_socks5.interfaces import IBoundedTraffic, ITunnel
 from twisted_socks5.relay.deadlines import TunnelDeadlines
 from twisted_socks5.relay.ends import BUFFER_SIZE, ClientEnd, DestinationEnd, End
 from twisted_socks5.relay.pipes import PipePool
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from twisted_socks5.stream import ByteStream
 
 
-@implementer(ITunnel)
+@implementer(ITunnel, IBoundedTraffic)
 class FastTunnel:
     """
     Two sockets, joined.
@@ -70,8 +70,14 @@ class FastTunnel:
         self._client.other = self._destination
         self._destination.other = self._client
         if meters is not None:
-            self._client.bound(meters.up)
-            self._destination.bound(meters.down)
+            self.bound(meters)
+
+    def bound(self, meters: Meters) -> None:
+        """
+        Carry no more than there is credit for.
+        """
+        self._client.bound(meters.up)
+        self._destination.bound(meters.down)
 
     @property
     def bytesUp(self) -> int:

@@ -22,7 +22,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_socks5.interfaces import IOutbound, IRelay, ITunnel
+from twisted_socks5.interfaces import IBoundedTraffic, IOutbound, IRelay, ITunnel
 from twisted_socks5.relay.deadlines import TunnelDeadlines
 from twisted_socks5.relay.halfclose import canHalfClose
 from twisted_socks5.relay.sendqueue import queuedIn
@@ -67,10 +67,9 @@ class _End(Protocol):
     transport: Any
     other: _End
 
-    def __init__(self, tunnel: PortableTunnel, name: str, meter: Meter | None) -> None:
-        self.meter = meter
-        if meter is not None:
-            meter.resume = self._readOn
+    meter: Meter | None = None
+
+    def __init__(self, tunnel: PortableTunnel, name: str) -> None:
         self.tunnel = tunnel
         self.name = name
         self.received = 0
@@ -79,16 +78,19 @@ class _End(Protocol):
         self.hasEnded = False
         self.isLost = False
 
-    def boundReads(self) -> None:
+    def bound(self, meter: Meter) -> None:
         """
-        Have little come at once, where little is allowed to; as far as that can be
-        told the transport, or the one that it comes down to.
+        Carry no more than there is credit for, and have little come at once, where
+        little is allowed to; as far as that can be told the transport, or the one that
+        it comes down to.
         """
+        self.meter = meter
+        meter.resume = self._readOn
         transport = self.transport
         while isinstance(transport, ProtocolWrapper):
             transport = transport.transport
-        if self.meter is not None and isinstance(transport, Connection):
-            transport.bufferSize = self.meter.portion
+        if isinstance(transport, Connection):
+            transport.bufferSize = meter.portion
 
     def queued(self) -> int:
         """
@@ -152,7 +154,7 @@ class _End(Protocol):
         self.tunnel.abort()
 
 
-@implementer(ITunnel)
+@implementer(ITunnel, IBoundedTraffic)
 class PortableTunnel:
     """
     Two transports, joined.
@@ -170,10 +172,9 @@ class PortableTunnel:
         self._ended = ended
         self._reason = ""
         self._isClosing = False
-        self._client = _End(self, "client", None if meters is None else meters.up)
-        self._destination = _End(
-            self, "destination", None if meters is None else meters.down
-        )
+        self._meters = meters
+        self._client = _End(self, "client")
+        self._destination = _End(self, "destination")
         self._client.other = self._destination
         self._destination.other = self._client
 
@@ -219,11 +220,18 @@ class PortableTunnel:
             stream.detach(client)
             transport.abortConnection()
             return
-        client.boundReads()
-        destination.boundReads()
+        if self._meters is not None:
+            self.bound(self._meters)
         transport.registerProducer(_Flow(destination), True)
         destination.transport.registerProducer(_Flow(client), True)
         stream.detach(client)
+
+    def bound(self, meters: Meters) -> None:
+        """
+        Carry no more than there is credit for.
+        """
+        self._client.bound(meters.up)
+        self._destination.bound(meters.down)
 
     def moved(self) -> None:
         """

@@ -39,6 +39,7 @@ from twisted_socks5.interfaces import (
     IWatchedOutbound,
 )
 from twisted_socks5.layered import LayeredTransport
+from twisted_socks5.limits.allowance import Allowance
 from twisted_socks5.limits.bandwidth import Meters
 from twisted_socks5.limits.claims import Claim
 from twisted_socks5.observe.defects import logDefect
@@ -346,8 +347,16 @@ class SOCKS5ServerProtocol(Protocol):
         decision = await judge.decide(request)
         decision.enforce()
         self.session.decision = decision
+        decisions = [decision]
         if dialled is not None and dialled.ip is not None:
-            await judge.check(request, dialled, dialled)
+            decisions.append(await judge.check(request, dialled, dialled))
+        rules = [
+            Allowance(each.scope, each.limits)
+            for each in decisions
+            if each.limits is not None
+        ]
+        if rules or self._accounting is not None:
+            self.accounting.goByRules(rules, areAll=dialled is not None)
 
     async def revise(self) -> None:
         """
@@ -356,9 +365,23 @@ class SOCKS5ServerProtocol(Protocol):
         """
         if self._revising is not None:
             self._revising.cancel()
-        if self.session.state in (State.RUNNING, State.RELAYING):
+        isServed = self.session.state in (State.RUNNING, State.RELAYING)
+        self._countAgain(isServed)
+        if isServed:
             self._revising = Deferred.fromCoroutine(self._revise())
             await self._revising
+
+    def _countAgain(self, isServed: bool) -> None:
+        """
+        Count the session by the limits that there are now.
+        """
+        admission = self.factory.admission
+        if self._accounting is not None or (
+            admission.countsConnections
+            or admission.boundsBandwidth
+            or (isServed and admission.claimsOfRequest(self.session))
+        ):
+            self.accounting.goBy(admission, self._isKnown, isServed)
 
     async def _revise(self) -> None:
         session = self.session
