@@ -28,6 +28,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
 from tests.certificates import selfSigned
 from tests.conversation import (
@@ -46,7 +47,7 @@ from twisted_socks5 import (
     UsernamePasswordAuthenticator,
 )
 from twisted_socks5.authenticators.certificate import CertificateAuthenticator
-from twisted_socks5.interfaces import IAccountAuthenticator
+from twisted_socks5.interfaces import IAccountAuthenticator, IChangingAccounts
 from twisted_socks5.passwords.checker import HashedPasswordChecker
 from twisted_socks5.service.configuration import Configuration
 from twisted_socks5.service.options import SOCKS5Options
@@ -287,8 +288,8 @@ def test_accountIsGone(
     configured: Configured, listener: socket.socket, kind: str
 ) -> None:
     """
-    Nobody logs in with it any more, and who has is ended; others stay, also when
-    their password has changed.
+    Nobody logs in with it any more, and who has is ended; others stay.  Whose password
+    has changed is ended where that can be told.
     """
     users = configured.folder / "users"
 
@@ -305,9 +306,14 @@ def test_accountIsGone(
     write(changed)
     configured.reload()
     assertEnded(*goes)
-    server.waitForLog("revised: the account is gone", 1)
-    assert server.output().count("revised: the account is gone") == 1
-    assertPasses(*stays)
+    ended = 1
+    if kind == "hashed":
+        assertEnded(*stays)
+        ended = 2
+    else:
+        assertPasses(*stays)
+    server.waitForLog("revised: the account is gone or has changed", ended)
+    assert server.output().count("revised: the account is gone") == ended
     refused = b"\x05\x02\x01\x01"
     assert answer(server, LOGIN + connectTo(1)) == refused
     assert answer(server, otherLogin + connectTo(1)) == refused
@@ -385,6 +391,32 @@ def test_accountsAsTheyAre(tmp_path: Path) -> None:
     assert not NoAuthentication().hasAccount(user)
     assert CertificateAuthenticator().hasAccount(user)
     assert not CertificateAuthenticator().hasAccount(Identity())
+
+
+def test_accountWhosePasswordHasChanged(tmp_path: Path) -> None:
+    """
+    Only who logged in with the old one is told apart, and nothing of it is shown.
+    """
+    path = tmp_path / "hashed"
+    path.write_text(f"user:{hashOf(b'password')}\n")
+    checker = HashedPasswordChecker(Clock(), str(path))
+    verifyObject(IChangingAccounts, checker)
+    authenticator = UsernamePasswordAuthenticator.withCheckers(checker)
+    mark = checker.markOf(b"user")
+    assert mark is not None
+    assert checker.markOf(b"other") is None
+    identity = Identity("user", b"user", (), 2, frozenset([mark]))
+    assert identity == Identity("user", b"user", (), 2)
+    assert repr(mark) not in repr(identity)
+    assert "marks" not in repr(identity)
+    assert has(authenticator, identity)
+    again = HashedPasswordChecker(Clock(), str(path), threads=1)
+    assert has(UsernamePasswordAuthenticator.withCheckers(again), identity)
+    path.write_text(f"user:{hashOf(b'password')}\nother:{hashOf(b'x')}\n")
+    assert not has(authenticator, identity)
+    assert has(authenticator, Identity("user", b"user", (), 2))
+    silent = UsernamePasswordAuthenticator.withCheckers(checker, Silent())
+    assert has(silent, identity)
 
 
 @implementer(ICredentialsChecker)

@@ -651,6 +651,18 @@ class IAccountChecker(Interface):
         """
 
 
+class IChangingAccounts(IAccountChecker):
+    """
+    A checker that can also tell whether an account has another password now.
+    """
+
+    def markOf(name: bytes) -> bytes | None:
+        """
+        What is another one after the password was changed, and tells nothing of it, such
+        as a digest of a salted hash; L{None} if there is no account.
+        """
+
+
 class IAccountAuthenticator(Interface):
     """
     An authenticator that can tell whether it would still let somebody in.

@@ -23,12 +23,16 @@ class Identity:
     @ivar raw: As it came on the wire.
     @ivar groups: The groups that rules may name.
     @ivar method: The METHOD octet that proved it.
+    @ivar marks: What its accounts were known by when it was let in, where that changes
+        with the password (L{IChangingAccounts
+        <twisted_socks5.interfaces.IChangingAccounts>}).
     """
 
     name: str = ""
     raw: bytes = b""
     groups: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
     method: int = 0x00
+    marks: frozenset[bytes] = attrs.field(default=frozenset(), repr=False, eq=False)
 
     @property
     def isAnonymous(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import attrs
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.credentials import UsernamePassword as Credentials
@@ -22,7 +23,12 @@ from zope.interface import Attribute, Interface, implementer
 from twisted_socks5.authenticators.accounts import accountsOf
 from twisted_socks5.authenticators.identity import Authenticated, Identity
 from twisted_socks5.errors import AuthenticationFailed
-from twisted_socks5.interfaces import IAccountAuthenticator, IAuthenticator, IExchange
+from twisted_socks5.interfaces import (
+    IAccountAuthenticator,
+    IAuthenticator,
+    IChangingAccounts,
+    IExchange,
+)
 from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.outcome import outcomeOf
 from twisted_socks5.wire import Method, UsernamePassword, UsernamePasswordStatus
@@ -172,6 +178,7 @@ class UsernamePasswordAuthenticator:
         """
         sent = await exchange.readMessage(UsernamePassword.parse)
         await exchange.claim(sent.username)
+        marks = self._marksOf(sent.username)  # of what the password is compared with
         credentials = Credentials(sent.username, sent.password)
         try:
             avatar: Any
@@ -179,13 +186,31 @@ class UsernamePasswordAuthenticator:
         except (LoginFailed, UnauthorizedLogin):
             raise AuthenticationFailed("wrong username or password") from None
         exchange.write(_SUCCESS)
-        return Authenticated(avatar.identity, logout=logout)
+        identity = avatar.identity
+        if marks:
+            identity = attrs.evolve(identity, marks=marks)
+        return Authenticated(identity, logout=logout)
+
+    def _marksOf(self, name: bytes) -> frozenset[bytes]:
+        """
+        What the accounts of this name are known by.
+        """
+        marks = [one.markOf(name) for one in self._accounts if _canChange(one)]
+        return frozenset(mark for mark in marks if mark is not None)
 
     async def hasAccount(self, identity: Identity) -> bool:
         """
-        Whether a checker has such an account, or may have: not all can tell.
+        Whether a checker has such an account, with the password that it had, or may
+        have: not all can tell.
         """
         for accounts in self._accounts:
-            if accounts is None or await outcomeOf(accounts.hasAccount(identity.raw)):
+            if identity.marks and _canChange(accounts):
+                if accounts.markOf(identity.raw) in identity.marks:
+                    return True
+            elif accounts is None or await outcomeOf(accounts.hasAccount(identity.raw)):
                 return True
         return not self._accounts
+
+
+def _canChange(accounts: object) -> bool:
+    return bool(IChangingAccounts.providedBy(accounts))

@@ -20,7 +20,7 @@ from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from twisted_socks5.interfaces import IAccountChecker
+from twisted_socks5.interfaces import IChangingAccounts
 from twisted_socks5.passwords.accountfile import AccountFile, Accounts
 from twisted_socks5.passwords.hashes import isRight
 from twisted_socks5.passwords.threads import BoundedThreads
@@ -29,7 +29,7 @@ _MOST_REMEMBERED = 4096
 _MOST_THREADS = 256
 
 
-@implementer(ICredentialsChecker, IAccountChecker)
+@implementer(ICredentialsChecker, IChangingAccounts)
 class HashedPasswordChecker:
     """
     Compares passwords with the hashes of a file, in threads of its own.
@@ -93,6 +93,13 @@ class HashedPasswordChecker:
         Whether the file has an account of this name now.
         """
         return name in self._file.accounts().hashes
+
+    def markOf(self, name: bytes) -> bytes | None:
+        """
+        A digest of the hash that the file has now, which is a salted one.
+        """
+        stored = self._file.accounts().hashes.get(name)
+        return None if stored is None else hashlib.sha256(stored.encode()).digest()
 
     async def _check(self, credentials: Any) -> Any:
         name, password = _bytes(credentials.username), _bytes(credentials.password)

@@ -229,8 +229,9 @@ class SOCKS5ServerProtocol(Protocol):
                 answer: Any = authenticator.hasAccount(session.identity)
                 if await answerOf(answer):
                     return
-        what = "account" if isOffered else "method that let it in"
-        raise ConnectionNotAllowed(f"the {what} is gone")
+        if isOffered:
+            raise ConnectionNotAllowed("the account is gone or has changed")
+        raise ConnectionNotAllowed("the method that let it in is gone")
 
     def takeDown(self, message: wire.Request) -> Request:
         """
