@@ -266,6 +266,12 @@ def test_egress(text: str, egress: object) -> None:
         (ALLOW + "limit = {sessions = '5'}", 3, "expected a whole number"),
         (ALLOW + "limit = {sessions = true}", 3, "expected a whole number"),
         (ALLOW + "limit = {sessions = -1}", 3, "expected 0 or more"),
+        (
+            ALLOW + "limit = {sessions = 1" + 400 * "0" + "}",
+            3,
+            "expected 1000000000000000000",
+        ),
+        (ALLOW + "limit = {bandwidth = '999999999T'}", 3, "0 is without limit"),
         (ALLOW + "limit = {bandwidth = '1X'}", 3, "such as 500000, 500K or 1.5M"),
         (ALLOW + "limit = {bandwidth = 1.5}", 3, "a text such as '500K'"),
         (ALLOW + "limit = {client-prefix-ipv4 = 33}", 3, "expected a number from 1"),

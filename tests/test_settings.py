@@ -75,6 +75,8 @@ def test_theLastOneCounts() -> None:
         "timeout.bind=nan",
         "timeout.udp-idle=inf",
         "limit.binds-per-client=-1",
+        "limit.sessions=1" + 18 * "0" + "1",
+        "limit.bandwidth=1000001T",
         "limit.binds-per-client=1.5",
         "limit.binds-per-client=1_0",
         "limit.binds-per-client=٣",

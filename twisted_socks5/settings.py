@@ -33,6 +33,15 @@ def _positive(instance: object, field: attrs.Attribute[Any], value: float) -> No
         raise ValueError(f"must be more than 0, not {value}")
 
 
+_MOST = 10**18
+
+
+def _upToMost(instance: object, field: attrs.Attribute[Any], value: int) -> None:
+    _nonNegative(instance, field, value)
+    if value > _MOST:
+        raise ValueError(f"expected {_MOST} at most; 0 is without limit")
+
+
 def _oneOf(*choices: str) -> Callable[[object, attrs.Attribute[Any], str], None]:
     def validate(instance: object, field: attrs.Attribute[Any], value: str) -> None:
         if value not in choices:
@@ -136,20 +145,20 @@ class Limits:
     @ivar clientPrefixIpv6: The same for IPv6.
     """
 
-    sessions: int = attrs.field(default=0, validator=_nonNegative)
-    sessionsPerClient: int = attrs.field(default=0, validator=_nonNegative)
-    sessionsPerUser: int = attrs.field(default=0, validator=_nonNegative)
-    bindsPerClient: int = attrs.field(default=16, validator=_nonNegative)
-    associationsPerClient: int = attrs.field(default=0, validator=_nonNegative)
-    newSessions: int = attrs.field(default=0, validator=_nonNegative)
-    newSessionsPerClient: int = attrs.field(default=0, validator=_nonNegative)
-    newSessionsPerUser: int = attrs.field(default=0, validator=_nonNegative)
-    bandwidth: int = attrs.field(default=Amount(0), validator=_nonNegative)
-    bandwidthPerClient: int = attrs.field(default=Amount(0), validator=_nonNegative)
-    bandwidthPerUser: int = attrs.field(default=Amount(0), validator=_nonNegative)
-    bandwidthPerSession: int = attrs.field(default=Amount(0), validator=_nonNegative)
-    bytesPerDay: int = attrs.field(default=Amount(0), validator=_nonNegative)
-    bytesPerMonth: int = attrs.field(default=Amount(0), validator=_nonNegative)
+    sessions: int = attrs.field(default=0, validator=_upToMost)
+    sessionsPerClient: int = attrs.field(default=0, validator=_upToMost)
+    sessionsPerUser: int = attrs.field(default=0, validator=_upToMost)
+    bindsPerClient: int = attrs.field(default=16, validator=_upToMost)
+    associationsPerClient: int = attrs.field(default=0, validator=_upToMost)
+    newSessions: int = attrs.field(default=0, validator=_upToMost)
+    newSessionsPerClient: int = attrs.field(default=0, validator=_upToMost)
+    newSessionsPerUser: int = attrs.field(default=0, validator=_upToMost)
+    bandwidth: int = attrs.field(default=Amount(0), validator=_upToMost)
+    bandwidthPerClient: int = attrs.field(default=Amount(0), validator=_upToMost)
+    bandwidthPerUser: int = attrs.field(default=Amount(0), validator=_upToMost)
+    bandwidthPerSession: int = attrs.field(default=Amount(0), validator=_upToMost)
+    bytesPerDay: int = attrs.field(default=Amount(0), validator=_upToMost)
+    bytesPerMonth: int = attrs.field(default=Amount(0), validator=_upToMost)
     clientPrefixIpv4: int = attrs.field(default=32, validator=_from1To(32))
     clientPrefixIpv6: int = attrs.field(default=64, validator=_from1To(128))
 
