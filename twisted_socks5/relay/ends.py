@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import socket
 import struct
+from fcntl import ioctl
+from termios import TIOCOUTQ
 from typing import TYPE_CHECKING
 
 from twisted.internet.error import ConnectionAborted
@@ -451,6 +453,29 @@ class End:
         self._watch(False, self._isWritten)
         self._tunnel.ended(self)
 
+    def watchForReset(self) -> None:
+        """
+        Nothing is expected from here any more but a reset.
+        """
+        self._relay.resets.watch(self._descriptor, self)
+
+    def wasReset(self) -> None:
+        """
+        The side is gone, and so is the tunnel when the other side has got all that
+        was sent before.
+        """
+        if self.other.isSentTo():
+            self.watchForReset()
+        else:
+            self._tunnel.lost(self)
+
+    def isSentTo(self) -> bool:
+        """
+        Whether bytes are on their way to it.
+        """
+        unsent = ioctl(self._descriptor, TIOCOUTQ, bytes(4))
+        return self.isWaitedFor or any(unsent)
+
     def shutDown(self) -> None:
         """
         Nothing more will be sent here.
@@ -470,6 +495,8 @@ class End:
             self._relay.pipes.drop(self._pipe)
             self._pipe = None
         self._waiting = b""
+        if self.hasEnded:
+            self._relay.resets.forget(self._descriptor)
         self._descriptor = -1
         self._closeSocket(withReset)
 

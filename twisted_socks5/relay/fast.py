@@ -25,6 +25,7 @@ from twisted_socks5.interfaces import IBoundedTraffic, ITunnel
 from twisted_socks5.relay.deadlines import TunnelDeadlines
 from twisted_socks5.relay.ends import BUFFER_SIZE, ClientEnd, DestinationEnd, End
 from twisted_socks5.relay.pipes import PipePool
+from twisted_socks5.resets import Resets
 from twisted_socks5.settings import Timeouts
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ class FastTunnel:
             self._closeAll(withReset=False)
         else:
             self.deadlines.halfClosed()
+            source.watchForReset()
             other.shutDown()
 
     def lost(self, end: End) -> bool:
@@ -194,6 +196,7 @@ class FastRelay:
     @ivar buffer: Where bytes are on their way from one socket to another.
     @ivar pipes: The pipes that the kernel moves bytes through.
     @ivar reactor: Watches the sockets.
+    @ivar resets: Looks after sides that have closed their direction.
     @ivar seconds: The reactor's clock.
     @ivar timeouts: The deadlines of tunnels.
     @ivar view: The buffer, to be cut into slices.
@@ -209,6 +212,7 @@ class FastRelay:
         self.buffer = bytearray(BUFFER_SIZE)
         self.view = memoryview(self.buffer)
         self.pipes = PipePool(reactor)
+        self.resets = Resets(reactor)
         self._tunnels: set[FastTunnel] = set()
         self._trigger: Any = None
 
@@ -250,6 +254,7 @@ class FastRelay:
                 self.reactor.removeSystemEventTrigger(self._trigger)
                 self._trigger = None
             self.pipes.clear()
+            self.resets.rest()
 
     def _abortAll(self) -> None:
         self._trigger = None  # it has been pulled

@@ -31,6 +31,7 @@ from twisted_socks5.observe.counts import Counts
 from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.policy import Guard
 from twisted_socks5.relay import AutomaticRelay
+from twisted_socks5.resets import Resets
 from twisted_socks5.routes import DirectRoute, NameResolver
 from twisted_socks5.routes.timed import TimedResolver
 from twisted_socks5.server.accepting import Accepting
@@ -151,6 +152,7 @@ class SOCKS5ServerFactory(ServerFactory):
             )
         self.route: IRoute = route
         self.relay = relay or AutomaticRelay(reactor, self.timeouts)
+        self.resets = Resets(reactor)
         self.ownListeners = OwnListeners()
         self.judge = Judge(
             reactor,

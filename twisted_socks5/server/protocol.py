@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IPushProducer,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
@@ -69,7 +73,7 @@ connection is closed, whatever it still sends.
 """
 
 
-@implementer(IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol, IPushProducer)
 class SOCKS5ServerProtocol(Protocol):
     """
     The server's side of one connection (RFC 1928).
@@ -96,6 +100,7 @@ class SOCKS5ServerProtocol(Protocol):
     _accounting: Accounting | None = None
     _unanswered = 0
     _outbound: IWatchedOutbound | None = None
+    _watched = -1
 
     # -- the conversation -----------------------------------------------------
 
@@ -313,6 +318,7 @@ class SOCKS5ServerProtocol(Protocol):
             outbound.abort()
             return
         session.state = State.RELAYING
+        self._forgetReset()
         if self._accounting is not None:
             self._accounting.portIsClosed()
         session.dialled = outbound.peer
@@ -559,6 +565,49 @@ class SOCKS5ServerProtocol(Protocol):
         self.factory.admission.spending.end(session)
         self.factory.sessionEnded(session)
 
+    # -- IPushProducer: what comes from the client ---------------------------------
+
+    def pauseProducing(self) -> None:
+        """
+        More waits to be read than is kept.
+        """
+        self.transport.pauseProducing()
+        self._watchForReset()
+
+    def resumeProducing(self) -> None:
+        """
+        It has been read.
+        """
+        self._forgetReset()
+        self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """
+        Nobody wants any of it.
+        """
+        self.transport.abortConnection()
+
+    def _watchForReset(self) -> None:
+        """
+        The reactor does not watch the client's socket now, so it would tell of no
+        reset.
+        """
+        if self._plain is not None:
+            self._watched = self._plain.fileno()
+            self.factory.resets.watch(self._watched, self)
+
+    def _forgetReset(self) -> None:
+        if self._watched != -1:
+            self.factory.resets.forget(self._watched)
+            self.factory.resets.rest()
+            self._watched = -1
+
+    def wasReset(self) -> None:
+        """
+        The client is gone while it was not read.
+        """
+        self.transport.abortConnection()
+
     @property
     def scope(self) -> int:
         """
@@ -586,7 +635,7 @@ class SOCKS5ServerProtocol(Protocol):
         A client has connected.
         """
         transport, factory = self.transport, self.factory
-        self.stream = ByteStream(transport)
+        self.stream = ByteStream(self)
         local = addressOf(transport.getHost())
         factory.ownListeners.learn(local)
         peer = addressOf(transport.getPeer())
@@ -714,6 +763,8 @@ class SOCKS5ServerProtocol(Protocol):
         ):
             self.session.reason = self.session.reason or "client closed"
             self.close()
+        elif self.session.tunnel is None:
+            self._watchForReset()
 
     def writeConnectionLost(self) -> None:
         """
@@ -735,6 +786,7 @@ class SOCKS5ServerProtocol(Protocol):
         The client is gone.
         """
         self.stopTimer()
+        self._forgetReset()
         session = self.session
         if session.tunnel is not None or session.state is State.ENDED:
             self.stream.connectionLost(reason)
