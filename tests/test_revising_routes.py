@@ -154,7 +154,7 @@ def test_anotherWay(ways: Ways, kind: str) -> None:
 
 @pytest.mark.parametrize("isDenied", [True, False])
 def test_whileTheFirstOneIsTried(
-    ways: Ways, listener: socket.socket, isDenied: bool
+    start: Start, tmp_path: Path, listener: socket.socket, isDenied: bool
 ) -> None:
     """
     One that does not answer: what is denied meanwhile is not tried by the next one.
@@ -162,19 +162,21 @@ def test_whileTheFirstOneIsTried(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(10)
         port = silent.getsockname()[1]
-        way = (
-            f"first = ['silent', 'own']\n[route.silent]\nproxy = 'tcp:127.0.0.1:{port}'"
+        text = (
+            f"{VIA}[route.via]\nfirst = ['silent', 'own']\n[route.own]\nbind = '127.0.0.1'\n"
+            f"[route.silent]\nproxy = 'tcp:127.0.0.1:{port}'\n"
         )
-        ways.become("", way)
-        with ways.server.connect() as client:
+        rules = Rules(start, tmp_path)
+        rules.become(text)
+        with rules.server.connect() as client:
             client.sendall(GREET + connectTo(listener.getsockname()[1]))
             assert readExactly(client, 2) == b"\x05\x00"
             asked, _ = silent.accept()
-            ways.become(f"{DENY}to = '127.0.0.1'\n" if isDenied else "", way)
+            rules.become((f"{DENY}to = '127.0.0.1'\n" if isDenied else "") + text)
             asked.close()
             if isDenied:
                 assert readAll(client) in (failure(2), b"")
-                ways.server.waitForLog("deny to=127.0.0.1")
+                rules.server.waitForLog("deny to=127.0.0.1")
             else:
                 assert readReply(client)[0] == 0
                 listener.accept()[0].close()
