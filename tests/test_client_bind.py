@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pytest_twisted import blockon
 from twisted.internet import reactor as theReactor
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import HostnameAddress, IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import connectProtocol
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
@@ -31,7 +31,12 @@ from tests.clientmemory import (
 )
 from tests.conversation import pattern
 from tests.loopback import HalfClosingPeer, Peer, Place, inReactor, passwords
-from twisted_socks5 import Login, SOCKS5ServerEndpoint, errors
+from twisted_socks5 import (
+    Login,
+    SOCKS5ClientEndpoint,
+    SOCKS5ServerEndpoint,
+    errors,
+)
 
 ALICE = Login("alice", "wonderland")
 BIND = b"\x05\x02\x00\x01\xc0\x00\x02\x07\x00\x00"
@@ -72,6 +77,26 @@ def test_theProxysAddress() -> None:
 def test_anUnspecifiedAddressIsTheProxys() -> None:
     port = Listening(bytes.fromhex("05000001 00000000 1f90")).port()
     assert port.getHost() == IPv4Address("TCP", PROXY.host, 8080)
+
+
+@pytest.mark.parametrize("host", ["198.51.100.2", "proxy.example"])
+def test_anUnspecifiedAddressIsTheLastProxysOfAChain(host: str) -> None:
+    """
+    Not that of the first, which is all that this host is connected to.
+    """
+    first = MemoryEndpoint()
+    last = SOCKS5ClientEndpoint(first, host, 1080, reactor=Clock())
+    endpoint = SOCKS5ServerEndpoint(last, "192.0.2.7", 0, reactor=Clock())
+    outcome: Any = endpoint.listen(SeenFactory())
+    first.say(CHOSEN + REPLY)
+    first.say(CHOSEN)
+    assert first.heard().endswith(b"\x05\x01\x00" + BIND)
+    first.say(bytes.fromhex("05000001 00000000 1f90"))
+    address: Any = resultOf(outcome).getHost()
+    if host == "proxy.example":
+        assert address == HostnameAddress(b"proxy.example", 8080)
+    else:
+        assert address == IPv4Address("TCP", host, 8080)
 
 
 @pytest.mark.parametrize("byOctets", [False, True])
