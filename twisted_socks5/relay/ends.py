@@ -473,8 +473,9 @@ class End:
         """
         Whether bytes are on their way to it.
         """
-        unsent = ioctl(self._descriptor, TIOCOUTQ, bytes(4))
-        return self.isWaitedFor or any(unsent)
+        if self.isLost:
+            return False
+        return self.isWaitedFor or any(ioctl(self._descriptor, TIOCOUTQ, bytes(4)))
 
     def shutDown(self) -> None:
         """
