@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import LogLevel, capturedLogs
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -429,6 +429,29 @@ def test_layer() -> None:
     relay.way.receiver.received(ANSWER, b"two")
     assert relay.port.socket.sent == [(b"!" + ANSWER + b"two", CLIENT)]
     assert relay.association.drops == {"malformed": 1}
+
+
+@pytest.mark.parametrize("method", ["wrapDatagram", "unwrapDatagram"])
+def test_brokenLayer(method: str) -> None:
+    """
+    It is logged, without what it tells, which may be secret; and the session ends.
+    """
+
+    def break_(data: bytes) -> bytes:
+        raise ZeroDivisionError("hush")
+
+    layer = Layer()
+    relay = Relay(layer=layer)
+    good = b"!" + Datagram(0, TARGET, 53, b"one").encode()
+    relay.receive(good)
+    setattr(layer, method, break_)
+    with capturedLogs() as events:
+        relay.receive(good)
+        relay.way.receiver.received(ANSWER, b"two")
+    (event,) = events
+    assert event["log_level"] == LogLevel.error
+    assert "hush" not in formatEvent(event)
+    assert relay.reasons == ["protection failed"]
 
 
 def test_reassembles() -> None:

@@ -298,10 +298,11 @@ REPLIES = {
 }
 
 
+@pytest.mark.parametrize("rest", [REPLY[2:], bytes(8)], ids=["", "no address"])
 @pytest.mark.parametrize("reply", range(1, 256))
-def test_everyReply(reply: int) -> None:
+def test_everyReply(reply: int, rest: bytes) -> None:
     attempt = Attempt()
-    attempt.proxy.say(CHOSEN + bytes((5, reply)) + REPLY[2:])
+    attempt.proxy.say(CHOSEN + bytes((5, reply)) + rest)
     error = attempt.error()
     assert type(error) is REPLIES.get(reply, errors.UnassignedReply)
     assert isinstance(error, SOCKSError)

@@ -150,8 +150,9 @@ def test_loginThatIsWrong(
     assertNoSecret(server)
 
 
-def test_isAvailable(start: Callable[..., Server]) -> None:
-    server = startBroken(start, "isAvailable", "raises")
+@pytest.mark.parametrize("way", ["raises", "never"])
+def test_isAvailable(start: Callable[..., Server], way: str) -> None:
+    server = startBroken(start, "isAvailable", way)
     with server.connect() as client:
         client.sendall(GREET + connectTo(1))
         assert readAll(client) == b"\x05\xff"

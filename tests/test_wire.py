@@ -377,6 +377,10 @@ def test_fourOctetsShowAnUnknownAddressType(kind: type[Any], second: int) -> Non
         data = bytes([5, second, 0, octet])
         if octet in (1, 3, 4):
             assert kind.parse(data) is None
+        elif kind is Reply and second:
+            for said in (data, data + bytes(6)):
+                failed = Reply(second, IPv4Address(0), 0)
+                assert kind.parse(said) == (failed, len(said))
         else:
             with pytest.raises(UnknownAddressType):
                 kind.parse(data)

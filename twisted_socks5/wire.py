@@ -19,7 +19,7 @@ from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias
 
-from twisted_socks5.errors import MalformedMessage, UnknownAddressType
+from twisted_socks5.errors import SUCCEEDED, MalformedMessage, UnknownAddressType
 
 VERSION = 0x05
 NO_ACCEPTABLE_METHODS = 0xFF
@@ -400,12 +400,18 @@ class Reply:
     @classmethod
     def parse(cls, data: Buffer) -> tuple[Reply, int] | None:
         """
-        Parse a reply.
+        Parse a reply.  That of a failure is over where its address is of an unknown
+        type, since it is the last that is said, and what has failed is known.
 
         @raise UnknownAddressType: Nobody knows how long it is.
         @raise MalformedMessage: It is of another version.
         """
-        fields = _parseFields(data)
+        try:
+            fields = _parseFields(data)
+        except UnknownAddressType:
+            if data[1] == SUCCEEDED:
+                raise
+            return cls(data[1], IPv4Address(0), 0), len(data)
         if fields is None:
             return None
         octet, host, port, end = fields

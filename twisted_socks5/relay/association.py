@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import DatagramProtocol
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_socks5.addresses import Address
@@ -27,6 +28,7 @@ from twisted_socks5.interfaces import (
     IRevisable,
     IStreamLayer,
 )
+from twisted_socks5.observe.defects import logDefect
 from twisted_socks5.relay.destinations import Destinations, Lookups
 from twisted_socks5.relay.fragments import Reassembly
 from twisted_socks5.wire import datagramHeaderLength
@@ -182,6 +184,9 @@ class Association(DatagramProtocol):
         except SOCKSError:
             self.dropped("malformed")
             return
+        except Exception:
+            self._layerFailed("unwrapDatagram")
+            return
         header = datagram[2:end]
         send = self._senders.get(header)
         if send is None:
@@ -236,10 +241,17 @@ class Association(DatagramProtocol):
             self._socket.sendto(datagram, self._client)
         except OSError as problem:
             self.dropped(_whyNot(problem))
+        except Exception:
+            self._layerFailed("wrapDatagram")
         else:
             self._lastMoved = self._seconds()
             self.datagramsDown += 1
             self.bytesDown += len(payload)
+
+    def _layerFailed(self, method: str) -> None:
+        # Its text may hold what is to be protected.
+        logDefect(self._layer, method, Failure(), withText=False)
+        self._end("protection failed")
 
     # -- the end ------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from twisted_socks5.settings import BindSettings, Ports
 if TYPE_CHECKING:
     from twisted_socks5.interfaces import Check
 
-_BACKLOG = 16
+_BACKLOG = 128
 """
 How many peers may wait while one is judged.
 """

@@ -156,6 +156,8 @@ class SOCKS5ServerProtocol(Protocol):
                 continue
             try:
                 isAvailable = authenticator.isAvailable(exchange)
+                if not isinstance(isAvailable, bool):  # such as a Deferred
+                    raise TypeError(f"not a bool: {type(isAvailable).__name__}")
             except Exception:
                 logDefect(authenticator, "isAvailable", Failure(), withText=False)
                 continue
