@@ -34,6 +34,7 @@ from twisted_socks5.service.workers.ledger import (
     decode,
     encode,
 )
+from twisted_socks5.service.workers.listening import BindingReactor
 from twisted_socks5.service.workers.messages import PART, Admit, Spend, Told
 from twisted_socks5.service.workers.supervisor import Supervisor
 from twisted_socks5.settings import Timeouts
@@ -334,7 +335,9 @@ class Full(MemoryReactorClock):
 
 def supervisorOf(reactor: Any) -> Supervisor:
     ledger = LocalLedger(reactor.seconds)
-    return Supervisor(reactor, 1, [], [], Timeouts(), Timeouts, ledger)
+    factory = SimpleNamespace(timeouts=Timeouts())
+    server: Any = SimpleNamespace(listeners=[], factory=factory)
+    return Supervisor(reactor, 1, [], server, BindingReactor(reactor), ledger)
 
 
 def test_noMoreProcesses() -> None:

@@ -424,25 +424,6 @@ def test_reloadUnderLoad(
         end.close()
 
 
-def test_otherListeners(start: Callable[..., Server], tmp_path: Path) -> None:
-    """
-    A configuration with other listeners is wrong while workers share those there are.
-    """
-    path = tmp_path / "socks5.toml"
-    listens = "[[listener]]\nendpoint = 'tcp:0:interface=127.0.0.{}'\n"
-    path.write_text(listens.format(1) + listens.format(8))
-    server = start("--workers", "2", "--config", str(path), port=())
-    ready(server)
-    for wrong in (listens.format(1), listens.format(1) + listens.format(9)):
-        path.write_text(wrong)
-        server.process.send_signal(signal.SIGHUP)
-        server.defects += 1
-        server.waitForLog("only a restart can change", server.defects)
-    path.write_text(listens.format(1) + listens.format(8))
-    server.process.send_signal(signal.SIGHUP)
-    server.waitForLog("the configuration was loaded", 2)
-
-
 def test_limitsHoldForAll(
     start: Callable[..., Server], listener: socket.socket
 ) -> None:

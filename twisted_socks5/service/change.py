@@ -32,9 +32,6 @@ What is read at the start only.
 """
 
 
-_SHARED = "workers share the listeners, which only a restart can change"
-
-
 class ServerChange:
     """
     Takes part in a L{Reload<twisted_socks5.service.reload.Reload>}.
@@ -46,14 +43,15 @@ class ServerChange:
         prepared: Prepared,
         listeners: list[Listener],
         parent: MultiService,
-        listening: Any = None,
+        listening: Any,
+        isWorker: bool = False,
     ) -> None:
         """
         @param prepared: What is in force.
         @param listeners: Those that listen; it will be changed.
         @param parent: Of the services of plugins.
-        @param listening: What listens in the reactor's stead, if anything does: then
-            other processes share the listeners, which stay as they are.
+        @param listening: What listens: the reactor, or something in its stead.
+        @param isWorker: Whether another process tells of what changes.
         """
         self._reactor = reactor
         self._prepared = prepared
@@ -61,8 +59,8 @@ class ServerChange:
         self._factory = prepared.factory
         self._listeners = listeners
         self._parent = parent
-        self._listening = listening or reactor
-        self._areShared = listening is not None
+        self._listening = listening
+        self._isWorker = isWorker
         # Sessions may outlive the listener that they came to.
         self._factories = WeakSet(listener.factory for listener in listeners)
 
@@ -83,8 +81,6 @@ class ServerChange:
                 if same:
                     left.remove(same[0])
                     change.keep(self._reactor, same[0], settings, factory)
-                elif self._areShared:
-                    raise settings.endpoint.fail(_SHARED, settings.endpoint.text)
                 else:
                     change.open(
                         self._listening,
@@ -94,8 +90,6 @@ class ServerChange:
                             factory.authenticators, factory.judge.policy
                         ),
                     )
-            if left and self._areShared:
-                raise left[0].settings.endpoint.fail(_SHARED, left[0].description)
         except BaseException:
             for listener in change.opened:
                 listener.port.stopListening()
@@ -119,11 +113,12 @@ class ServerChange:
             if listener.tls is not None and tls is not None:
                 listener.tls.become(tls)
         for listener in left:
-            _log.info(
-                "SOCKS5 no more at {address} ({endpoint})",
-                address=str(listener.address),
-                endpoint=listener.description,
-            )
+            if not self._isWorker:
+                _log.info(
+                    "SOCKS5 no more at {address} ({endpoint})",
+                    address=str(listener.address),
+                    endpoint=listener.description,
+                )
             self._factory.ownListeners.remove(listener.address)
             self._factory.accepting.forget(listener.port)
             listener.port.stopListening()
@@ -131,10 +126,12 @@ class ServerChange:
             self._factory.ownListeners.add(listener.address)
             self._factory.accepting.watch(listener.port)
             self._factories.add(listener.factory)
-            listener.tell()
+            if not self._isWorker:
+                listener.tell()
         self._listeners[:] = [listener for listener, *_ in change.listeners]
         before, self._prepared = self._prepared, change.prepared
-        _tellWhatStays(self._started, change.prepared.configuration)
+        if not self._isWorker:
+            _tellWhatStays(self._started, change.prepared.configuration)
         for service in before.services:
             if service not in change.prepared.services:
                 service.disownServiceParent()

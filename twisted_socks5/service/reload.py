@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred, succeed
 from twisted.logger import Logger
 
 from twisted_socks5.observe.escape import onOneLine
@@ -49,6 +49,7 @@ class Reload(Service):
         self._preparations: list[Prepare] = []
         self._before: Any = signal.SIG_DFL
         self._isOver = False
+        self._waiting: list[Deferred[None]] = []
 
     def add(self, prepare: Prepare) -> None:
         """
@@ -114,9 +115,19 @@ class Reload(Service):
         """
         self._isOver = True
 
+    def whenObeyed(self) -> Deferred[None]:
+        """
+        Wait until the next signal has had its effect, whatever that is.
+        """
+        self._waiting.append(Deferred())
+        return self._waiting[-1]
+
     def _signalled(self) -> None:
-        if not self._isOver:
-            self.reload().addErrback(lambda _: None)  # the log has told
+        obeyed: Deferred[None] = succeed(None) if self._isOver else self.reload()
+        obeyed.addErrback(lambda _: None)  # the log has told
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            obeyed.addCallback(each.callback)
 
     def stopService(self) -> None:
         """

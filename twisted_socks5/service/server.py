@@ -180,6 +180,7 @@ def makeServer(
     logs: Logs,
     ledger: ILedger,
     listening: Any = None,
+    isWorker: bool = False,
 ) -> SOCKS5Service:
     """
     Make the server, and listen.
@@ -188,6 +189,7 @@ def makeServer(
     @param ledger: Where it is counted what there are limits of.
     @param listening: What listens in the reactor's stead, if anything does: in a
         worker, or for workers.
+    @param isWorker: Whether another process says where clients can connect.
     @raise ValueError: It cannot be done; the text says what to do.
     """
     settings = options.configuration.settings
@@ -216,9 +218,11 @@ def makeServer(
     factory.counts.read("linesDropped", logs.dropped)
     prepared.plugins.warn()
     reload = Reload(reactor, options.configure)
-    server = SOCKS5Service(prepared.factory, listeners, reload, listening is not None)
+    server = SOCKS5Service(prepared.factory, listeners, reload, isWorker)
     for one in (*prepared.services, *metrics):
         one.setServiceParent(server)
-    change = ServerChange(reactor, prepared, listeners, server, listening)
+    change = ServerChange(
+        reactor, prepared, listeners, server, listening or reactor, isWorker
+    )
     reload.add(change.prepare)
     return server

@@ -10,8 +10,8 @@ Both stand in for the reactor, so that an endpoint string means the same in both
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
@@ -50,57 +50,68 @@ class _InsteadOfReactor:
         return getattr(self._reactor, name)
 
 
+@implementer(IListeningPort)
+class HeldPort:
+    """
+    A port that is bound for others, who accept from it.
+
+    @ivar key: What it was bound for, which those others will ask for too.
+    """
+
+    def __init__(self, key: str, port: Any, released: list[Any]) -> None:
+        """
+        @param port: Is never read.
+        @param released: Where it goes when it is needed no more.
+        """
+        self.key = key
+        self._port = port
+        self._released = released
+        port.stopReading()
+
+    def startListening(self) -> None:
+        """
+        It is bound.
+        """
+
+    def stopListening(self) -> Deferred[None]:
+        """
+        Say that it is needed no more.  Twisted shuts a socket down when it closes it,
+        for all that share it, and they are to stop accepting first.
+        """
+        self._released.append(self._port)
+        return succeed(None)
+
+    def getHost(self) -> Any:
+        """
+        Where clients connect.
+        """
+        return self._port.getHost()
+
+    def fileno(self) -> int:
+        """
+        The descriptor.
+        """
+        number: int = self._port.fileno()
+        return number
+
+
 class BindingReactor(_InsteadOfReactor):
     """
     Binds, and never accepts.
-
-    @ivar ports: What is bound, in order.
     """
 
     def __init__(self, reactor: Any) -> None:
         super().__init__(reactor)
-        self.ports: list[Any] = []
+        self._released: list[IListeningPort] = []
 
-    def listenTCP(self, *args: Any, **kwargs: Any) -> IListeningPort:
+    def takeReleased(self) -> list[IListeningPort]:
         """
-        Bind a TCP port.
+        Those that are needed no more since this was asked the last time.  Who asks
+        has to close them.
         """
-        return self._held(self._reactor.listenTCP(*args, **kwargs))
-
-    def listenSSL(self, *args: Any, **kwargs: Any) -> IListeningPort:
-        """
-        Bind a TCP port.
-        """
-        return self._held(self._reactor.listenSSL(*args, **kwargs))
-
-    def listenUNIX(self, *args: Any, **kwargs: Any) -> IListeningPort:
-        """
-        Bind a UNIX socket.
-        """
-        return self._held(self._reactor.listenUNIX(*args, **kwargs))
-
-    def adoptStreamPort(self, *args: Any, **kwargs: Any) -> IListeningPort:
-        """
-        Take over what somebody else has bound.
-        """
-        return self._held(self._reactor.adoptStreamPort(*args, **kwargs))
-
-    def _held(self, port: Any) -> IListeningPort:
-        port.stopReading()
-        self.ports.append(port)
-        held: IListeningPort = port
-        return held
-
-
-class AdoptingReactor(_InsteadOfReactor):
-    """
-    Accepts from sockets that were inherited: each call for listening takes the next
-    one, whatever it says itself.
-    """
-
-    def __init__(self, reactor: Any, inherited: Iterable[socket.socket]) -> None:
-        super().__init__(reactor)
-        self._inherited = iter(inherited)
+        released = list(self._released)
+        self._released.clear()
+        return released
 
     def listenTCP(
         self,
@@ -110,9 +121,10 @@ class AdoptingReactor(_InsteadOfReactor):
         interface: str = "",
     ) -> IListeningPort:
         """
-        Accept from the next one.
+        Bind a TCP port.
         """
-        return self._adopt(factory)
+        bound = self._reactor.listenTCP(port, factory, backlog, interface)
+        return self._held(_tcp(interface, port), bound)
 
     def listenSSL(
         self,
@@ -123,9 +135,92 @@ class AdoptingReactor(_InsteadOfReactor):
         interface: str = "",
     ) -> IListeningPort:
         """
-        Accept from the next one, with TLS.
+        Bind a TCP port.
         """
-        return self._adopt(TLSMemoryBIOFactory(contextFactory, False, factory))
+        bound = self._reactor.listenSSL(
+            port, factory, contextFactory, backlog, interface
+        )
+        return self._held(_tcp(interface, port), bound)
+
+    def listenUNIX(
+        self, address: str, factory: IProtocolFactory, *args: Any, **kwargs: Any
+    ) -> IListeningPort:
+        """
+        Bind a UNIX socket.
+        """
+        bound = self._reactor.listenUNIX(address, factory, *args, **kwargs)
+        return self._held(_unix(address), bound)
+
+    def adoptStreamPort(
+        self, fileDescriptor: int, addressFamily: int, factory: IProtocolFactory
+    ) -> IListeningPort:
+        """
+        Take over what somebody else has bound.
+        """
+        bound = self._reactor.adoptStreamPort(fileDescriptor, addressFamily, factory)
+        return self._held(_descriptor(fileDescriptor), bound)
+
+    def _held(self, key: str, bound: Any) -> IListeningPort:
+        return HeldPort(key, bound, self._released)
+
+
+class AdoptingReactor(_InsteadOfReactor):
+    """
+    Accepts from sockets of another process: a call for listening takes the one that
+    the other process has bound for the same call.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)
+        self._offered: list[tuple[str, socket.socket]] = []
+        self._adopted: list[Any] = []
+
+    def offer(self, key: str, listening: socket.socket) -> None:
+        """
+        There is a socket.
+
+        @param key: As of its L{HeldPort}.
+        """
+        self._adopted = [port for port in self._adopted if port.fileno() != -1]
+        own = listening.fileno()
+        if any(os.path.sameopenfile(port.fileno(), own) for port in self._adopted):
+            listening.close()  # it is one that we accept from
+        else:
+            self._offered.append((key, listening))
+
+    def drop(self) -> None:
+        """
+        Close what was not taken.
+        """
+        for _, listening in self._offered:
+            listening.close()
+        self._offered.clear()
+
+    def listenTCP(
+        self,
+        port: int,
+        factory: IProtocolFactory,
+        backlog: int = 50,
+        interface: str = "",
+    ) -> IListeningPort:
+        """
+        Accept from it.
+        """
+        return self._adopt(_tcp(interface, port), factory)
+
+    def listenSSL(
+        self,
+        port: int,
+        factory: IProtocolFactory,
+        contextFactory: Any,
+        backlog: int = 50,
+        interface: str = "",
+    ) -> IListeningPort:
+        """
+        Accept from it, with TLS.
+        """
+        tls = TLSMemoryBIOFactory(contextFactory, False, factory)
+        return self._adopt(_tcp(interface, port), tls)
 
     def listenUNIX(
         self,
@@ -136,29 +231,53 @@ class AdoptingReactor(_InsteadOfReactor):
         wantPID: bool = False,
     ) -> IListeningPort:
         """
-        Accept from the next one.
+        Accept from it.
         """
-        return self._adopt(factory)
+        return self._adopt(_unix(address), factory)
 
     def adoptStreamPort(
         self, fileDescriptor: int, addressFamily: int, factory: IProtocolFactory
     ) -> IListeningPort:
         """
-        Accept from the next one.
+        Accept from it.
         """
-        return self._adopt(factory)
+        return self._adopt(_descriptor(fileDescriptor), factory)
 
-    def _adopt(self, factory: IProtocolFactory) -> IListeningPort:
-        inherited = next(self._inherited)
-        if inherited.family == socket.AF_UNIX:
-            port = AdoptedUNIXPort(self._reactor, inherited, factory)
+    def _adopt(self, key: str, factory: IProtocolFactory) -> IListeningPort:
+        listening = self._take(key)
+        port: Any
+        if listening.family == socket.AF_UNIX:
+            port = AdoptedUNIXPort(self._reactor, listening, factory)
             port.startListening()
-            return port
-        with inherited:
-            adopted: IListeningPort = self._reactor.adoptStreamPort(
-                inherited.fileno(), inherited.family, factory
-            )
+        else:
+            with listening:
+                port = self._reactor.adoptStreamPort(
+                    listening.fileno(), listening.family, factory
+                )
+        self._adopted.append(port)
+        adopted: IListeningPort = port
         return adopted
+
+    def _take(self, key: str) -> socket.socket:
+        for place, (offered, listening) in enumerate(self._offered):
+            if offered == key:
+                del self._offered[place]
+                return listening
+        raise ValueError(
+            "the server does not listen there yet; SIGHUP has it load the configuration"
+        )
+
+
+def _tcp(interface: str, port: int) -> str:
+    return f"tcp {interface} {port}"
+
+
+def _unix(address: str) -> str:
+    return f"unix {os.fsdecode(address)}"
+
+
+def _descriptor(number: int) -> str:
+    return f"descriptor {number}"
 
 
 @implementer(IListeningPort, IReadDescriptor)

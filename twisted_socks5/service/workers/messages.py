@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar
 
-from twisted.protocols.amp import Command, Integer, String, Unicode
+from twisted.protocols.amp import Command, Descriptor, Integer, String, Unicode
 
 PART = 60000
 """
@@ -58,9 +58,20 @@ class Hurry(Command):
     response: ClassVar[Any] = []
 
 
+class Offer(Command):
+    """
+    To a worker: C{descriptor} is a socket that clients connect to, which was bound for
+    what C{key} says.  It is taken or dropped by the next L{Reload}.
+    """
+
+    arguments: ClassVar[Any] = [(b"key", Unicode()), (b"descriptor", Descriptor())]
+    response: ClassVar[Any] = []
+
+
 class Reload(Command):
     """
-    To a worker: read again what is read again at SIGHUP.
+    To a worker: read again what is read again at SIGHUP.  The answer comes when that is
+    in force, or was refused.
     """
 
     arguments: ClassVar[Any] = []

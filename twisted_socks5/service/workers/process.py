@@ -30,6 +30,7 @@ from twisted_socks5.service.workers.channel import Channel, join
 from twisted_socks5.service.workers.firststart import CannotStart, awaitFirstWord
 from twisted_socks5.service.workers.forwarding import logForwarded
 from twisted_socks5.service.workers.ledger import WorkersAccount, decode, encode
+from twisted_socks5.service.workers.listening import HeldPort
 from twisted_socks5.service.workers.messages import (
     Admit,
     Buy,
@@ -39,6 +40,7 @@ from twisted_socks5.service.workers.messages import (
     Events,
     Gather,
     Hurry,
+    Offer,
     Ready,
     Release,
     Reload,
@@ -97,7 +99,7 @@ class WorkerProcess(ProcessProtocol):
     def start(
         self,
         arguments: Sequence[str],
-        ports: Sequence[Any],
+        ports: Sequence[HeldPort],
         folder: str,
         addresses: Sequence[Address],
         isAwaited: bool = False,
@@ -106,7 +108,7 @@ class WorkerProcess(ProcessProtocol):
         Start it.
 
         @param arguments: The command line.
-        @param ports: What it accepts from; they have descriptors.
+        @param ports: What it accepts from.
         @param folder: What relative paths are from.
         @param addresses: Where we listen ourselves.
         @param isAwaited: Whether to wait until it serves.
@@ -121,7 +123,9 @@ class WorkerProcess(ProcessProtocol):
             "reactor": type(self._reactor).__module__,
             "channel": channel,
             "own": [(str(one.ip), one.port) for one in addresses if one.ip is not None],
-            "listening": [channel + each for each in range(1, 1 + len(ports))],
+            "listening": [
+                (port.key, number) for number, port in enumerate(ports, channel + 1)
+            ],
         }
         ours, theirs = socket.socketpair()
         try:
@@ -183,11 +187,22 @@ class WorkerProcess(ProcessProtocol):
         """
         self._tell(Hurry)
 
-    def reload(self) -> None:
+    def reload(self, ports: Sequence[HeldPort]) -> Deferred[Any]:
         """
         Have it read again what can change.
+
+        @param ports: All that there are then.
+        @return: Fires when it has.
         """
-        self._tell(Reload)
+        for port in ports:
+            self._offer(port)
+        return self._tell(Reload)
+
+    def _offer(self, port: HeldPort) -> None:
+        # The port may be closed by when this is sent.
+        descriptor = os.dup(port.fileno())
+        offered = self._tell(Offer, key=port.key, descriptor=descriptor)
+        offered.addCallback(lambda _: os.close(descriptor))
 
     def kill(self) -> None:
         """
@@ -226,10 +241,10 @@ class WorkerProcess(ProcessProtocol):
             part += 1
         return json.loads(text)
 
-    def _tell(self, command: Any) -> Deferred[Any]:
+    def _tell(self, command: Any, **arguments: object) -> Deferred[Any]:
         if self._channel.transport is None:
             return succeed(None)
-        told: Deferred[Any] = self._channel.callRemote(command)
+        told: Deferred[Any] = self._channel.callRemote(command, **arguments)
         return told.addErrback(lambda _: None)  # it ends without being told
 
     # -- from the process ---------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -25,13 +25,12 @@ from twisted.logger import Logger
 
 from twisted_socks5.addresses import Address
 from twisted_socks5.limits import LocalLedger
-from twisted_socks5.service.listeners import Listener
 from twisted_socks5.service.logs import LoggedService, Logs
 from twisted_socks5.service.metrics import serveStatus
 from twisted_socks5.service.options import SOCKS5Options, fail
 from twisted_socks5.service.quotas import ledgerOf
 from twisted_socks5.service.reload import tellWhatIsWrong
-from twisted_socks5.service.server import makeServer
+from twisted_socks5.service.server import SOCKS5Service, makeServer
 from twisted_socks5.service.stopping import StopSignals
 from twisted_socks5.service.workers.balance import Shares
 from twisted_socks5.service.workers.counting import Gathered
@@ -64,29 +63,23 @@ class Supervisor(MultiService):
         self,
         reactor: Any,
         count: int,
-        listeners: Sequence[Listener],
         arguments: Sequence[str],
-        timeouts: Timeouts,
-        check: Callable[[], Timeouts],
+        server: SOCKS5Service,
+        bound: BindingReactor,
         ledger: LocalLedger,
     ) -> None:
         """
         @param count: How many workers there are to be.
-        @param listeners: What they accept from.
         @param arguments: Their command line, which is ours.
-        @param timeouts: How long they may be silent, and their sessions may take to
-            finish.
-        @param check: Reads what workers read again at SIGHUP, and returns the
-            deadlines that there are then; raises C{ValueError} if something is wrong
-            with it.
+        @param server: What each of them is to be; it serves nobody itself.
+        @param bound: What it listens with.
         @param ledger: Where it is counted what all of them have together.
         """
         MultiService.__init__(self)
         self._reactor = reactor
-        self._listeners = listeners
         self._arguments = list(arguments)
-        self._grace = timeouts.grace
-        self._check = check
+        self._server = server
+        self._bound = bound
         self._ledger = ledger
         self._folder = os.getcwd()
         self._signals = StopSignals(reactor, self.hurry)
@@ -99,8 +92,16 @@ class Supervisor(MultiService):
         self._notServing: list[Deferred[None]] = []
         self._waiting: list[tuple[set[WorkerProcess], Deferred[None]]] = []
         self.workers: list[WorkerProcess] = []
-        self.watch = Watch(reactor, lambda: self.workers, timeouts.worker)
+        self.watch = Watch(reactor, lambda: self.workers, self._timeouts.worker)
         self.addresses: list[Address] = []
+
+    @property
+    def _timeouts(self) -> Timeouts:
+        return self._server.factory.timeouts
+
+    @property
+    def _ports(self) -> list[Any]:
+        return [listener.port for listener in self._server.listeners]
 
     @property
     def isReady(self) -> bool:
@@ -125,7 +126,7 @@ class Supervisor(MultiService):
             raise
         self._reactor.callWhenRunning(self._takeSignals)
         MultiService.startService(self)
-        for listener in self._listeners:
+        for listener in self._server.listeners:
             listener.tell()
         for kept in others:
             kept.start()
@@ -143,10 +144,11 @@ class Supervisor(MultiService):
         worker = WorkerProcess(self._reactor, self._started, account, self._shares)
         worker.serving.addCallback(lambda _: self._serves())
         self.workers.append(worker)
-        ports = [listener.port for listener in self._listeners]
         isFirst = worker.number == 1
         try:
-            worker.start(self._arguments, ports, self._folder, self.addresses, isFirst)
+            worker.start(
+                self._arguments, self._ports, self._folder, self.addresses, isFirst
+            )
         except OSError as problem:
             if isFirst:
                 reason = problem.strerror or problem
@@ -203,14 +205,50 @@ class Supervisor(MultiService):
         """
         if self._signals.isStopping:
             return
+        before = self._ports
+        told: list[Deferred[Any]] = []
+        if self._load():
+            ports = self._ports
+            # One that does not serve yet has been given others, and there is a next.
+            for worker in self.workers:
+                if ports != before and not worker.isReady:
+                    worker.kill()
+            told = [worker.reload(ports) for worker in self.workers]
+        Deferred.fromCoroutine(self._closeReleased(DeferredList(told)))
+
+    def _load(self) -> bool:
+        """
+        Have what workers will read be in force here, with what it listens at.
+
+        @return: Whether it is right.
+        """
         try:
-            timeouts = self._check()
+            commits = self._server.reload.prepare()
         except ValueError as error:
             tellWhatIsWrong(error)
-            return
-        self._grace, self.watch.timeout = timeouts.grace, timeouts.worker
-        for worker in self.workers:
-            worker.reload()
+            return False
+        except Exception:
+            _log.failure("preparing failed; the old configuration stays in force")
+            return False
+        for commit in commits:
+            maybeDeferred(commit).addErrback(
+                lambda failure: _log.failure(
+                    "a part of the configuration is not in force", failure
+                )
+            )
+        self.watch.timeout = self._timeouts.worker
+        return True
+
+    async def _closeReleased(self, told: Deferred[Any]) -> None:
+        """
+        Close what nobody listens at any more.
+
+        @param told: Fires when nobody accepts from there.
+        """
+        released = self._bound.takeReleased()
+        await self._wait(told, _PATIENCE)
+        for port in released:
+            await maybeDeferred(port.stopListening)
 
     async def gather(self, subject: str) -> dict[int, Any]:
         """
@@ -258,12 +296,10 @@ class Supervisor(MultiService):
         for worker in self.workers:
             if not worker.isReady:
                 worker.kill()
-        # Closing the sockets here shuts them for all, which those must not see
-        # who accept from them.
         drained = DeferredList([worker.drain() for worker in self.workers])
-        await self._wait(drained, _PATIENCE)
-        for listener in self._listeners:
-            await maybeDeferred(listener.port.stopListening)
+        for port in self._ports:
+            port.stopListening()
+        await self._closeReleased(drained)
         if self._isHurried:
             self.hurry()
         else:
@@ -271,7 +307,7 @@ class Supervisor(MultiService):
             self._finishing = self._whenEnded(
                 worker for worker in self.workers if worker.isDraining
             )
-            end = began + self._grace + _PATIENCE
+            end = began + self._timeouts.grace + _PATIENCE
             await self._wait(self._finishing, max(0.0, end - self._reactor.seconds()))
         self._finishing = None
         left = began + _PATIENCE - self._reactor.seconds()
@@ -304,21 +340,17 @@ def makeSupervisor(reactor: Any, options: SOCKS5Options) -> LoggedService:
         logs = Logs(reactor, options)
         settings = options.configuration.settings
         ledger, keeper = ledgerOf(reactor, options.configuration)
-        server = makeServer(reactor, options, logs, ledger, BindingReactor(reactor))
+        bound = BindingReactor(reactor)
+        server = makeServer(reactor, options, logs, ledger, bound)
     except ValueError as error:
         fail(error)
-
-    def check() -> Timeouts:
-        server.reload.prepare()
-        return options.configure().settings.timeout
 
     supervisor = Supervisor(
         reactor,
         options.configuration.workers,
-        server.listeners,
         options.arguments,
-        settings.timeout,
-        check,
+        server,
+        bound,
         ledger,
     )
     if keeper is not None:

@@ -38,6 +38,7 @@ from twisted_socks5.service.workers.messages import (
     Events,
     Gather,
     Hurry,
+    Offer,
     Ready,
     Reload,
     Told,
@@ -74,12 +75,14 @@ class Worker(Channel):
         service: IService,
         server: SOCKS5Service,
         forwarder: Forwarder,
+        adopting: AdoptingReactor,
     ) -> None:
         Channel.__init__(self)
         self._reactor = reactor
         self._service = service
         self._server = server
         self._forwarder = forwarder
+        self._adopting = adopting
         self._told: dict[str, Told] = {}
         factory = server.factory
         self._comparing = Comparing(reactor, factory.registry.__len__, self._compare)
@@ -145,10 +148,20 @@ class Worker(Channel):
         self._reactor.callLater(0, self._stop)
         return {}
 
+    @Offer.responder
+    def offer(self, key: str, descriptor: int) -> dict[str, Any]:
+        self._adopting.offer(key, socket.socket(fileno=descriptor))
+        return {}
+
     @Reload.responder
-    def reload(self) -> dict[str, Any]:
+    def reload(self) -> Deferred[Any]:
+        obeyed = self._server.reload.whenObeyed()
         # Whoever reads something again does it at this signal.
         signal.raise_signal(signal.SIGHUP)
+        return obeyed.addCallback(self._reloaded)
+
+    def _reloaded(self, result: object) -> dict[str, Any]:
+        self._adopting.drop()
         return {}
 
     @Gather.responder
@@ -178,14 +191,16 @@ def serve(start: Mapping[str, Any], reactor: Any) -> None:
     os.chdir(start["folder"])
     options = SOCKS5Options()
     options.parseOptions(start["arguments"])
-    inherited = [socket.socket(fileno=each) for each in start["listening"]]
     ledger = RemoteLedger()
-    adopting = AdoptingReactor(reactor, inherited)
+    adopting = AdoptingReactor(reactor)
+    for key, descriptor in start["listening"]:
+        adopting.offer(key, socket.socket(fileno=descriptor))
     try:
         logs = Logs(reactor, options)
-        server = makeServer(reactor, options, logs, ledger, adopting)
+        server = makeServer(reactor, options, logs, ledger, adopting, isWorker=True)
     except ValueError as error:
         fail(error)
+    adopting.drop()
     server.factory.accepting.isShared = True
     service = LoggedService(logs, server)
     os.chdir(folder)
@@ -194,7 +209,7 @@ def serve(start: Mapping[str, Any], reactor: Any) -> None:
     for host, port in start["own"]:
         factory.ownListeners.add(Address(ip_address(host), port))
     factory.counts.read("linesDropped", lambda: logs.dropped() + forwarder.dropped)
-    worker = Worker(reactor, service, server, forwarder)
+    worker = Worker(reactor, service, server, forwarder, adopting)
     worker.subjects[COUNTS] = factory.counts.snapshot
     ledger.begin(worker.callRemote)
     join(reactor, socket.socket(fileno=start["channel"]), worker)
