@@ -335,7 +335,7 @@ class Full(MemoryReactorClock):
 
 def supervisorOf(reactor: Any) -> Supervisor:
     ledger = LocalLedger(reactor.seconds)
-    factory = SimpleNamespace(timeouts=Timeouts())
+    factory = SimpleNamespace(timeouts=Timeouts(), throttle=None)
     server: Any = SimpleNamespace(listeners=[], factory=factory)
     return Supervisor(reactor, 1, [], server, BindingReactor(reactor), ledger)
 

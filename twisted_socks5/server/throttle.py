@@ -8,6 +8,7 @@ Slowing down who guesses passwords, and refusing who goes on.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv6Network
 from itertools import islice
 from typing import Any
@@ -25,6 +26,11 @@ from twisted_socks5.settings import Throttling
 _log = Logger(namespace="twisted_socks5.throttle")
 
 _Key = tuple[str, str]
+
+Failures = Iterable[tuple[_Key, int]]
+"""
+How often each has failed.
+"""
 
 
 @attrs.define
@@ -50,12 +56,15 @@ class Throttle:
     counts for nothing: neither is anybody let in for an address that was good
     once, nor does who has an account get to guess at others'.
 
+    @ivar report: Is told of each failure, if other processes count them too; then it
+        is for somebody else to log what they lead to.
     @ivar settings: What failures lead to.
     """
 
     def __init__(self, reactor: Any, settings: Throttling) -> None:
         self._reactor = reactor
         self.settings = settings
+        self.report: Callable[[Failures], None] | None = None
         self._records: OrderedDict[_Key, _Record] = OrderedDict()
 
     def attempt(self, client: Address, name: bytes) -> Attempt:
@@ -111,7 +120,9 @@ class Throttle:
         record = self._records[key]
         record.busy -= 1
         if hasFailed:
-            self._fail(key, record)
+            self._fail(key, record, 1)
+            if self.report is not None:
+                self.report([(key, 1)])
         if not record.failures and not record.busy:
             del self._records[key]
         for waiting, _ in sorted(
@@ -121,15 +132,32 @@ class Throttle:
                 del record.waiting[waiting]
                 waiting.callback(None)
 
-    def _fail(self, key: _Key, record: _Record) -> None:
+    def failed(self, key: _Key, count: int) -> None:
+        """
+        An address or a name has failed in another process.
+        """
+        record = self._records[key] = self._recordOf(key)
+        self._fail(key, record, count)
+
+    def failures(self) -> Iterator[tuple[_Key, int]]:
+        """
+        How often each has failed of whom that is known.
+        """
+        for key in list(self._records):
+            if count := self._recordOf(key).failures:
+                yield key, count
+
+    def _fail(self, key: _Key, record: _Record, count: int) -> None:
         settings = self.settings
-        record.failures += 1
+        before = record.failures
+        record.failures += count
         record.last = self._reactor.seconds()
         self._records.move_to_end(key)
-        if record.failures == settings.slowAfter:
-            self._tell("slowed", key, record)
-        if record.failures == settings.refuseAfter:
-            self._tell("refused", key, record)
+        if self.report is None:
+            if before < settings.slowAfter <= record.failures:
+                self._tell("slowed", key, record)
+            if before < settings.refuseAfter <= record.failures:
+                self._tell("refused", key, record)
         surplus = max(0, len(self._records) - settings.entries)
         for oldest in list(islice(self._records, surplus)):
             if not self._records[oldest].busy:

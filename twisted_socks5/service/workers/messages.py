@@ -126,6 +126,15 @@ class Spend(Command):
     response: ClassVar[Any] = [(b"over", String())]
 
 
+class Failed(Command):
+    """
+    To the supervisor: logins have failed; and to a worker: they have, in others.
+    """
+
+    arguments: ClassVar[Any] = [(b"failures", String())]
+    response: ClassVar[Any] = []
+
+
 class Compare(Command):
     """
     To the supervisor: how many sessions the worker has.  C{mean} is how many the

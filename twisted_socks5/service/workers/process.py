@@ -27,6 +27,7 @@ from twisted_socks5.limits.claims import Claim
 from twisted_socks5.observe.escape import escape
 from twisted_socks5.service.workers.balance import Shares
 from twisted_socks5.service.workers.channel import Channel, join
+from twisted_socks5.service.workers.failures import SharedFailures
 from twisted_socks5.service.workers.firststart import CannotStart, awaitFirstWord
 from twisted_socks5.service.workers.forwarding import logForwarded
 from twisted_socks5.service.workers.ledger import WorkersAccount, decode, encode
@@ -38,6 +39,7 @@ from twisted_socks5.service.workers.messages import (
     Done,
     Drain,
     Events,
+    Failed,
     Gather,
     Hurry,
     Offer,
@@ -65,6 +67,7 @@ class WorkerProcess(ProcessProtocol):
     One process.
 
     @ivar ended: Fires when it has.
+    @ivar failures: What has failed in all of them.
     @ivar isReady: Whether it serves clients.
     @ivar serving: Fires when it does.
     @ivar isDraining: Whether it accepts nobody any more, as it was told.
@@ -76,15 +79,22 @@ class WorkerProcess(ProcessProtocol):
     transport: Any
 
     def __init__(
-        self, reactor: Any, number: int, account: WorkersAccount, shares: Shares
+        self,
+        reactor: Any,
+        number: int,
+        account: WorkersAccount,
+        shares: Shares,
+        failures: SharedFailures,
     ) -> None:
         """
         @param account: What it has of what is limited.
         @param shares: How many sessions all of them have.
+        @param failures: What has failed in all of them.
         """
         self._reactor = reactor
         self._account = account
         self.shares = shares
+        self.failures = failures
         self._channel = _Answers(self, account)
         self._errors = _Errors(number)
         self.number = number
@@ -224,6 +234,12 @@ class WorkerProcess(ProcessProtocol):
         )
         self.kill()
 
+    def tellFailures(self, encoded: bytes) -> None:
+        """
+        Have it count logins that have failed elsewhere.
+        """
+        self._tell(Failed, failures=encoded)
+
     async def gather(self, subject: str) -> Any:
         """
         Ask it what it knows.
@@ -304,6 +320,7 @@ class _Answers(Channel):
             number=worker.number,
             pid=worker.transport.pid,
         )
+        worker.failures.tellAll(worker)
         worker.serving.callback(None)
         return {}
 
@@ -324,6 +341,11 @@ class _Answers(Channel):
         worker = self._worker
         worker.silence = 0.0
         return {"mean": worker.shares.told(worker.number, sessions)}
+
+    @Failed.responder
+    def failed(self, failures: bytes) -> dict[str, Any]:
+        self._worker.failures.failed(self._worker, failures)
+        return {}
 
     @Admit.responder
     def admit(self, claims: bytes) -> dict[str, Any]:

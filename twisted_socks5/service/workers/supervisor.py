@@ -34,6 +34,7 @@ from twisted_socks5.service.server import SOCKS5Service, makeServer
 from twisted_socks5.service.stopping import StopSignals
 from twisted_socks5.service.workers.balance import Shares
 from twisted_socks5.service.workers.counting import Gathered
+from twisted_socks5.service.workers.failures import SharedFailures
 from twisted_socks5.service.workers.firststart import CannotStart
 from twisted_socks5.service.workers.keptalive import KeptAlive
 from twisted_socks5.service.workers.ledger import WorkersAccount
@@ -85,6 +86,7 @@ class Supervisor(MultiService):
         self._signals = StopSignals(reactor, self.hurry)
         self._hangup: Any = signal.SIG_DFL
         self._shares = Shares()
+        self._failures = SharedFailures(server.factory.throttle, lambda: self.workers)
         self._started = 0
         self._isHurried = False
         self._finishing: Deferred[Any] | None = None
@@ -141,7 +143,9 @@ class Supervisor(MultiService):
     def _begin(self) -> Deferred[None]:
         self._started += 1
         account = WorkersAccount(self._ledger)
-        worker = WorkerProcess(self._reactor, self._started, account, self._shares)
+        worker = WorkerProcess(
+            self._reactor, self._started, account, self._shares, self._failures
+        )
         worker.serving.addCallback(lambda _: self._serves())
         self.workers.append(worker)
         isFirst = worker.number == 1

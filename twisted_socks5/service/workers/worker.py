@@ -22,12 +22,14 @@ from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
 from twisted_socks5.addresses import Address
+from twisted_socks5.server.throttle import Failures
 from twisted_socks5.service.logs import LoggedService, Logs
 from twisted_socks5.service.options import SOCKS5Options, fail
 from twisted_socks5.service.server import SOCKS5Service, makeServer
 from twisted_socks5.service.workers.balance import Comparing
 from twisted_socks5.service.workers.channel import Channel, join
 from twisted_socks5.service.workers.counting import COUNTS
+from twisted_socks5.service.workers.failures import decode, encode
 from twisted_socks5.service.workers.forwarding import Forwarder
 from twisted_socks5.service.workers.ledger import RemoteLedger
 from twisted_socks5.service.workers.listening import AdoptingReactor
@@ -36,6 +38,7 @@ from twisted_socks5.service.workers.messages import (
     Done,
     Drain,
     Events,
+    Failed,
     Gather,
     Hurry,
     Offer,
@@ -87,6 +90,7 @@ class Worker(Channel):
         factory = server.factory
         self._comparing = Comparing(reactor, factory.registry.__len__, self._compare)
         factory.accepting.isAhead = self._comparing.isAhead
+        factory.throttle.report = self._report
         self.subjects: dict[str, Callable[[], object]] = {}
         reactor.addSystemEventTrigger("before", "shutdown", self._end)
 
@@ -112,6 +116,11 @@ class Worker(Channel):
     def _send(self, lines: bytes, dropped: int) -> Deferred[Any]:
         sent: Deferred[Any] = self.callRemote(Events, lines=lines, dropped=dropped)
         return sent
+
+    def _report(self, failures: Failures) -> None:
+        # If it has gone, so will we.
+        told = self.callRemote(Failed, failures=encode(failures))
+        told.addErrback(lambda _: None)
 
     async def _compare(self, sessions: int) -> int:
         answer = await self.callRemote(Compare, sessions=sessions)
@@ -162,6 +171,12 @@ class Worker(Channel):
 
     def _reloaded(self, result: object) -> dict[str, Any]:
         self._adopting.drop()
+        return {}
+
+    @Failed.responder
+    def failed(self, failures: bytes) -> dict[str, Any]:
+        for key, count in decode(failures):
+            self._server.factory.throttle.failed(key, count)
         return {}
 
     @Gather.responder
