@@ -342,7 +342,6 @@ def makeSupervisor(reactor: Any, options: SOCKS5Options) -> LoggedService:
     """
     try:
         logs = Logs(reactor, options)
-        settings = options.configuration.settings
         ledger, keeper = ledgerOf(reactor, options.configuration)
         bound = BindingReactor(reactor)
         server = makeServer(reactor, options, logs, ledger, bound)
