@@ -28,6 +28,10 @@ from tests.loopback import Place, openSockets
 
 __all__ = ["everybodysFolder", "everybodysPython"]
 
+# Whoever runs the tests in the background has it ignored, which all that they start
+# would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # To what is no terminal it would log in JSON.
 TWIST = ("-m", "twisted", "--log-format=text", "socks5")
 

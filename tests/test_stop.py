@@ -63,12 +63,15 @@ def waitUntilClosed(server: Server) -> None:
     """
     Wait until nobody listens at its port any more.
     """
-    while True:
+
+    def isClosed() -> bool:
         try:
             server.connect().close()
         except ConnectionRefusedError:
-            return
-        time.sleep(0.01)  # another process: there is nothing to wait for
+            return True
+        return False
+
+    server.waitUntil(isClosed)
 
 
 def assertCarries(client: socket.socket, destination: socket.socket) -> None:
