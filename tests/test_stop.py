@@ -69,6 +69,8 @@ def waitUntilClosed(server: Server) -> None:
             server.connect().close()
         except ConnectionRefusedError:
             return True
+        except ConnectionResetError:  # closed while we were connecting
+            return False
         return False
 
     server.waitUntil(isClosed)
