@@ -242,7 +242,7 @@ class Reader:
     def command(self, block: Block) -> None:
         missing = [
             word
-            for word in ("curl", "haproxy", "openssl", "socat")
+            for word in ("curl", "haproxy", "openssl", "promtool", "socat")
             if re.search(rf"^{word} ", block.text, re.MULTILINE)
             and not shutil.which(word)
         ]
