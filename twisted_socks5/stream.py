@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from twisted_socks5.errors import StreamEnded
 from twisted_socks5.interfaces import IStreamLayer
@@ -52,9 +53,10 @@ class Receiver(Protocol):
         """
 
 
+@implementer(IPushProducer)
 class _Nobody:
     """
-    Drops what it receives.
+    Drops what it receives, and produces nothing.
     """
 
     def dataReceived(self, data: bytes) -> None: ...
@@ -62,6 +64,15 @@ class _Nobody:
     def readConnectionLost(self) -> None: ...
 
     def connectionLost(self, reason: Failure) -> None: ...
+
+    def pauseProducing(self) -> None: ...
+
+    def resumeProducing(self) -> None: ...
+
+    def stopProducing(self) -> None: ...
+
+
+_nobody = _Nobody()
 
 
 class ByteStream:
@@ -88,7 +99,7 @@ class ByteStream:
         @param producer: Where the bytes come from; paused while too many wait
             to be read.
         """
-        self._producer = producer
+        self._producer: IPushProducer = producer
         self._buffer = bytearray()
         self._layer: IStreamLayer | None = None
         self._receiver: Receiver | None = None
@@ -163,6 +174,8 @@ class ByteStream:
         """
         The connection is gone.
         """
+        # Whoever has us, too, would keep both from being freed at once.
+        self._producer = _nobody
         if self._receiver is not None:
             self._receiver.connectionLost(reason)
 
@@ -252,7 +265,7 @@ class ByteStream:
         """
         Drop what was not read, and from here on whatever comes.
         """
-        self._receiver = _Nobody()
+        self._receiver = _nobody
         self._layer = None
         self._buffer = bytearray()
         self._resume()

@@ -789,9 +789,9 @@ class SOCKS5ServerProtocol(Protocol):
         """
         self.stopTimer()
         self._forgetReset()
+        self.stream.connectionLost(reason)
         session = self.session
         if session.tunnel is not None or session.state is State.ENDED:
-            self.stream.connectionLost(reason)
             return
         session.state = State.CLOSING
         self._cancel()
