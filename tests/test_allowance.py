@@ -706,6 +706,113 @@ def test_changedWhileALedgerIsAsked(isOver: bool) -> None:
     assert server.clock.getDelayedCalls() == []
 
 
+def test_ruleThatIsNoMoreBeforeItIsAnswered() -> None:
+    """
+    A session that is judged again before it is served is counted by what it was allowed
+    by in the end, and by nothing else.
+    """
+    ledger, policy = Elsewhere(), Limiting()
+    policy.limits = Limits(sessions=5)
+    server = Server(policy=policy, limits=Limits(bindsPerClient=0), ledger=ledger)
+    client = server.ask("alice")
+    [(claims, answer)] = ledger.asked
+    policy.limits = None
+    server.factory.reviseSessions()
+    answer.callback(None)
+    assert client.protocol.session.state is State.RUNNING
+    assert ledger.released == claims
+    assert len(ledger.asked) == 1
+
+
+class Late(Limiting):
+    """
+    Answers when it is told to.
+    """
+
+    isLate = False
+
+    def __init__(self) -> None:
+        self.answers: list[Deferred[Decision]] = []
+
+    def decide(self, request: IRequest) -> Any:
+        if not self.isLate:
+            return Limiting.decide(self, request)
+        self.answers.append(Deferred())
+        return self.answers[-1]
+
+
+def test_anAnswerThatComesWhenThereIsAConnection() -> None:
+    """
+    A session that was judged again on its way is judged by where it has come to, too.
+    """
+    policy, dialled = Late(), Address(ip_address("198.51.100.1"), 80)
+    policy.limitsOfAddresses = Limits(bytesPerDay=2000)
+    server = Server(policy=policy)
+    protocol = server.ask("alice").protocol
+    session = protocol.session
+    policy.isLate = True
+    server.factory.reviseSessions()
+    policy.isLate = False
+    Deferred.fromCoroutine(protocol.approve(dialled))
+    session.state, session.dialled = State.RELAYING, dialled
+    session.traffic = SimpleNamespace(bytesUp=0, bytesDown=0)
+    policy.answers.pop().callback(Decision.allow())
+    session.traffic.bytesDown = 2000
+    server.clock.advance(1)
+    server.clock.advance(0)
+    assert session.reason == "over limit.bytes-per-day of address 198.51.100.1"
+
+
+@pytest.mark.parametrize("isLate", [True, False])
+def test_whoIsCancelledAllowsNothing(isLate: bool) -> None:
+    """
+    A policy that waits for something that was cancelled has allowed nothing.
+    """
+    policy = Late()
+    server = Server(policy=policy)
+    session = server.ask("alice").protocol.session
+    assert session.state is State.RUNNING
+
+    def refuse(request: IRequest) -> Decision:
+        raise CancelledError
+
+    if isLate:
+        policy.isLate = True
+    else:
+        policy.decide = refuse  # type: ignore[method-assign]
+    with capturedLogs() as events:
+        server.factory.reviseSessions()
+        if isLate:
+            policy.answers.pop().errback(CancelledError())
+        server.clock.advance(0)
+    assert session.reason == "revising failed"
+    assert [event["log_level"].name for event in events] == ["error"]
+
+
+@implementer(ILedger)
+class Broken(Elsewhere):
+    """
+    Cannot count.
+    """
+
+    def admit(self, claims: Sequence[Claim]) -> Any:
+        raise RuntimeError("it cannot")
+
+
+def test_aLedgerThatFailsAtReload() -> None:
+    """
+    Who cannot be counted by the new limits is judged no further, and ends.
+    """
+    server = Server(ledger=Broken())
+    session = server.ask("alice").protocol.session
+    server.admission.replace(Limits(sessions=5))
+    with capturedLogs() as events:
+        server.factory.reviseSessions()
+        server.clock.advance(0)
+    assert session.reason == "revising failed"
+    assert [event["log_level"].name for event in events] == ["error"]
+
+
 def test_ruleThatIsAskedForWhenItIsOver() -> None:
     """
     Or by someone who waits no more: the next one waits for an answer of its own.

@@ -39,7 +39,6 @@ from twisted_socks5.interfaces import (
     IAccountAuthenticator,
     IAuthenticator,
     IOutbound,
-    IRevisable,
     IWatchedOutbound,
 )
 from twisted_socks5.layered import LayeredTransport
@@ -53,6 +52,7 @@ from twisted_socks5.relay.plain import plainTransport
 from twisted_socks5.server.accounting import Accounting
 from twisted_socks5.server.exchange import Exchange
 from twisted_socks5.server.request import Request
+from twisted_socks5.server.revising import Revising
 from twisted_socks5.server.session import Session, State
 from twisted_socks5.server.throttle import Attempt
 from twisted_socks5.stream import ByteStream
@@ -79,6 +79,7 @@ class SOCKS5ServerProtocol(Protocol):
     The server's side of one connection (RFC 1928).
 
     @ivar factory: What it shares with all the others.
+    @ivar revision: By which state of the policy it was judged the last time.
     @ivar session: What is known of the client.
     @ivar stream: The bytes that the client sends.
     """
@@ -92,8 +93,8 @@ class SOCKS5ServerProtocol(Protocol):
     _authenticator: IAuthenticator | None = None
     _attempt: Attempt | None = None
     _request: Request | None = None
-    _revising: Deferred[None] | None = None
-    _revision = -1
+    _revising: Revising | None = None
+    revision = -1
     _timer: Timer | IDelayedCall | None = None
     _plain: Connection | None = None
     _isKnown = False
@@ -128,10 +129,12 @@ class SOCKS5ServerProtocol(Protocol):
         command = factory.commands[request.command]
 
         session.state = State.DECIDING
-        while self._revision != factory.revision:  # which may change meanwhile
-            self._revision = factory.revision
-            if self._revision != letIn:
+        while self.revision != factory.revision:  # which may change meanwhile
+            self.revision = factory.revision
+            if self.revision != letIn:
                 await self.checkAccount()
+                if self._accounting is not None:  # for rules that it went by before
+                    self._accounting.goByRules((), areAll=True)
             session.decision = None  # nothing goes by an earlier one
             session.decision = await factory.judge.decide(request)
             session.decision.enforce()
@@ -335,7 +338,7 @@ class SOCKS5ServerProtocol(Protocol):
             self._plain,
             **({} if meters is None else {"meters": meters}),
         )
-        if self._revision != self.factory.revision:
+        if self.revision != self.factory.revision:
             Deferred.fromCoroutine(self.revise())
 
     async def approve(self, peer: Address | None) -> None:
@@ -346,11 +349,17 @@ class SOCKS5ServerProtocol(Protocol):
         @param peer: What it is connected to; L{None}, if only another proxy knows.
         @raise ConnectionNotAllowed: It is denied now.
         """
-        while self._revision != self.factory.revision:
-            self._revision = self.factory.revision
-            await self._judgeAgain(peer or self.session.target)
+        while self.revision != self.factory.revision:
+            self.revision = self.factory.revision
+            await self.judgeAgain(peer or self.session.target)
 
-    async def _judgeAgain(self, dialled: Address | None) -> None:
+    async def judgeAgain(self, dialled: Address | None) -> None:
+        """
+        Have the request judged, and where it has come to.
+
+        @param dialled: That; L{None}, if it has not come to an end yet.
+        @raise ConnectionNotAllowed: It is denied now.
+        """
         request, judge = self._request, self.factory.judge
         assert request is not None
         decision = await judge.decide(request)
@@ -372,17 +381,19 @@ class SOCKS5ServerProtocol(Protocol):
         The policy may have changed: have what goes on judged again.  What was asked
         before, and is not answered yet, is not asked any more.
         """
-        if self._revising is not None:
-            self._revising.cancel()
-        isServed = self.session.state in (State.RUNNING, State.RELAYING)
-        self._countAgain(isServed)
-        if isServed:
-            self._revising = Deferred.fromCoroutine(self._revise())
-            await self._revising
+        self._stopRevising()
+        self._revising = Revising(self)
+        await self._revising.begin()
 
-    def _countAgain(self, isServed: bool) -> None:
+    def _stopRevising(self) -> None:
+        if self._revising is not None:
+            self._revising.stop()
+
+    def countAgain(self, isServed: bool) -> None:
         """
         Count the session by the limits that there are now.
+
+        @param isServed: Whether it is counted for its request.
         """
         admission = self.factory.admission
         if self._accounting is not None or (
@@ -391,26 +402,6 @@ class SOCKS5ServerProtocol(Protocol):
             or (isServed and admission.claimsOfRequest(self.session))
         ):
             self.accounting.goBy(admission, self._isKnown, isServed)
-
-    async def _revise(self) -> None:
-        session = self.session
-        try:
-            await self.checkAccount()
-            if session.state is State.RELAYING:
-                self._revision = self.factory.revision
-                await self._judgeAgain(session.dialled or session.target)
-            else:  # there is an address to come
-                await self._judgeAgain(None)
-            if IRevisable.providedBy(session.traffic):
-                await session.traffic.revise()
-        except ConnectionNotAllowed as denial:
-            session.decision = denial.decision or session.decision
-            self.end(f"revised: {denial}")
-        except CancelledError:
-            pass  # it is over, or is asked anew
-        except Exception:
-            logDefect(self, "revise", Failure())
-            self.end("revising failed")
 
     async def untilClosed(self) -> None:
         """
@@ -537,9 +528,9 @@ class SOCKS5ServerProtocol(Protocol):
         """
         Undo what was begun, and hear no answers any more.
         """
-        for begun in (self._serving, self._revising):
-            if begun is not None:
-                begun.cancel()
+        if self._serving is not None:
+            self._serving.cancel()
+        self._stopRevising()
 
     def _closeNow(self) -> None:
         # First the timer: the connection may be lost at once, which stops it.
@@ -558,8 +549,7 @@ class SOCKS5ServerProtocol(Protocol):
         if session.state is State.ENDED:
             return
         session.reason = session.reason or reason
-        if self._revising is not None:
-            self._revising.cancel()
+        self._stopRevising()
         if self._accounting is not None:
             self._accounting.end()
         if self._outbound is not None:
