@@ -138,12 +138,14 @@ class Admission:
             *rule.ofCommand(command, client),
         ]
 
-    def meters(self, session: Session, rules: Iterable[Allowance]) -> Meters | None:
+    def meters(self, session: Session, rules: Sequence[Allowance]) -> Meters | None:
         """
         What bounds the bytes that a session carries, if anything does.
 
         @param rules: Those that let it pass, and have limits.
         """
+        if not self.boundsBandwidth and not rules:
+            return None
         shared, own = self.bandwidths(session, rules)
         return self._bandwidths.meters(shared, own) if shared or own else None
 

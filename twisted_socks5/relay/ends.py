@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import socket
 import struct
-from fcntl import ioctl
-from termios import TIOCOUTQ
 from typing import TYPE_CHECKING
 
 from twisted.internet.error import ConnectionAborted
@@ -473,9 +471,7 @@ class End:
         """
         Whether bytes are on their way to it.
         """
-        if self.isLost:
-            return False
-        return self.isWaitedFor or any(ioctl(self._descriptor, TIOCOUTQ, bytes(4)))
+        return self.isWaitedFor or self.queued() > 0
 
     def shutDown(self) -> None:
         """
