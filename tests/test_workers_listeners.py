@@ -219,6 +219,31 @@ def test_oneIsStuck(start: Start, listener: socket.socket, tmp_path: Path) -> No
     server.defects = 1
 
 
+def test_allAreLate(start: Start, listener: socket.socket, tmp_path: Path) -> None:
+    """
+    Workers to whom the reload comes when what goes was closed already are by it what they
+    should be.
+    """
+    path = tmp_path / "socks5.toml"
+    went, comes = freePort("127.0.0.81"), freePort("127.0.0.82")
+    path.write_text(configuration(FIRST, f"tcp:{went}:interface=127.0.0.81"))
+    server = start(
+        *("--workers", "2", "--config", str(path), "--set", "timeout.worker=0"),
+        port=(),
+    )
+    workers = ready(server)
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    path.write_text(configuration(FIRST, f"tcp:{comes}:interface=127.0.0.82"))
+    server.process.send_signal(signal.SIGHUP)
+    waitUntilRefused(server, ("127.0.0.81", went))
+    for worker in workers:
+        os.kill(worker, signal.SIGCONT)
+    server.waitForLog("the configuration was loaded", 2)
+    assert "not in force" not in server.output()
+    serves(server, listener, ("127.0.0.82", comes))
+
+
 def test_notLoadedYet(start: Start, listener: socket.socket, tmp_path: Path) -> None:
     """
     A worker that is replaced does not serve at a socket what is meant for another one:

@@ -15,7 +15,7 @@ from typing import Any
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
-from twisted_socks5.addresses import Address, addressOf
+from twisted_socks5.addresses import addressOf
 from twisted_socks5.authenticators import NoAuthentication
 from twisted_socks5.server.factory import SOCKS5ServerFactory
 from twisted_socks5.service.configuration import ListenerSettings
@@ -29,6 +29,7 @@ class Listener:
     """
     One place where clients can connect.
 
+    @ivar address: Where it is.
     @ivar settings: What was said of it.
     @ivar factory: What serves them.
     @ivar port: What listens.
@@ -46,6 +47,8 @@ class Listener:
         self.factory = factory
         self.port = port
         self.tls = tls
+        # A port that has been closed, as by another process, cannot tell any more.
+        self.address = addressOf(port.getHost())
 
     @classmethod
     def open(
@@ -58,8 +61,8 @@ class Listener:
             says why.
         """
         port, tls = listenAt(reactor, settings.endpoint, factory)
-        listener = cls(settings, factory, port, tls)
         try:
+            listener = cls(settings, factory, port, tls)
             listener.refuseToBeOpen(settings, factory)
         except ValueError:
             port.stopListening()
@@ -72,13 +75,6 @@ class Listener:
         The endpoint, as it was said.
         """
         return self.settings.endpoint.text
-
-    @property
-    def address(self) -> Address:
-        """
-        Where it is.
-        """
-        return addressOf(self.port.getHost())
 
     @property
     def isReachable(self) -> bool:
