@@ -531,6 +531,40 @@ def test_expired(start: Callable[..., Server], tmp_path: Path, wrapping: str) ->
         assert server.output().count(told) == times
 
 
+@pytest.mark.parametrize("wrong", ["", "key", "certificate", "names", "match"])
+def test_folder(tmp_path: Path, wrong: str) -> None:
+    """
+    C{tls:} with a folder in which there is nothing to serve anybody with does not start;
+    with one in which there is something, the line is about the next thing.
+    """
+    ours, folder = Authority(tmp_path, "ours"), tmp_path / "folder" / "deeper"
+    folder.mkdir(parents=True)
+    ours.forServer()
+    if wrong != "key":
+        written = tmp_path / "server.key" if wrong != "match" else tmp_path / "other"
+        write(newKey(), tmp_path / "other")
+        written.rename(folder / "key.pem")
+    if wrong == "names":
+        ours.save(ours.build(ours.name, ours.serverKey), "server.pem")
+    if wrong != "certificate":
+        (tmp_path / "server.pem").rename(folder / "certificate.pem")
+    line = refused("--port", f"tls:{tmp_path}/folder:0")
+    assert ("anybody could use this proxy" in line) == (not wrong)
+    told = f"{tmp_path}/folder: no *.pem there has a private key and its certificate"
+    assert (told in line) == bool(wrong)
+
+
+def test_encryptedKeyInAFolder(tmp_path: Path) -> None:
+    """
+    Nobody is asked for its passphrase.
+    """
+    Authority(tmp_path, "ours").forServer()
+    encrypt(tmp_path / "server.key")
+    (tmp_path / "server.key").rename(tmp_path / "key.pem")
+    line = refused("--port", f"tls:{tmp_path}:0")
+    assert f"{tmp_path}/key.pem: the private key is encrypted" in line
+
+
 # -- arguments ------------------------------------------------------------------
 
 

@@ -44,6 +44,12 @@ def test_wrongPort(port: str) -> None:
         ("tcp:0:backlog=x", "backlog x: expected a number"),
         ("tcp:0:1:2:3", "its arguments are wrong: "),
         ("mtls:0", "'privateKey'; expected PORT:privateKey=FILE:"),
+        ("tls:/nonexistent:x", "port x: expected a number"),
+        ("tls:/non\\:existent:0", "/non:existent: No such file or directory"),
+        ("tls:/dev/null:0", "/dev/null: Not a directory"),
+        ("systemd:domain=INET:index=0", "systemd has passed no such socket"),
+        ("systemd:domain=INET:name=one", "systemd has passed no such socket"),
+        ("haproxy:systemd:domain=INET:index=0", "has passed no such socket"),
     ],
 )
 def test_wrongEndpoint(port: str, words: str) -> None:

@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 import attrs
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.error import CannotListenError
@@ -151,9 +151,12 @@ def readTLS(reactor: Any, said: Said) -> ExchangeableTLS:
 def _endpoint(reactor: Any, said: Said) -> Any:
     description = said.resolved
     try:
-        checkCertificates(description)
         _checkNumbers(description)
+        checkCertificates(description)
         return serverFromString(reactor, _withBacklog(description))
+    except LookupError:  # of systemd:, which looks for what was inherited
+        problem = "systemd has passed no such socket"
+        raise said.fail(problem, said.text) from None
     except Exception as error:
         raise said.fail(_tell(error), said.text) from None
 
@@ -176,7 +179,8 @@ def _checkNumbers(description: str) -> None:
     @raise ValueError: There is one.
     """
     found = re.match(
-        r"(?:haproxy:)*(?:tcp6?|ssl|mtls):(?:([^:=]*)(?=:|$))?", description
+        r"(?:haproxy:)*(?:tcp6?|ssl|mtls|tls:(?:\\.|[^:\\])*):(?:([^:=]*)(?=:|$))?",
+        description,
     )
     if found is None:
         return
@@ -205,7 +209,7 @@ def _tell(error: BaseException | None) -> str:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}"
-    if isinstance(error, SSL.Error):
+    if isinstance(error, SSL.Error | crypto.Error):
         return f"TLS key or certificate: {_reasons(error)}"
     if isinstance(error, TypeError):
         problem = re.sub(r"^\w+[(][)] ", "", str(error))
@@ -213,6 +217,6 @@ def _tell(error: BaseException | None) -> str:
     return f"{error}" if str(error) else type(error).__name__
 
 
-def _reasons(error: SSL.Error) -> str:
+def _reasons(error: Exception) -> str:
     queue = error.args[0] if error.args else []
     return ", ".join(reason for _, _, reason in queue) or "not usable"
