@@ -8,7 +8,9 @@ A policy for tests that goes wrong, but in workers only: C{--policy inworker:WHA
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from functools import cache
 from typing import Any
 
 from twisted.application.service import Service
@@ -50,6 +52,11 @@ class InWorker(Service):
         return Decision.allow()
 
 
+@cache
+def _hangUpOnce() -> None:
+    os.kill(os.getppid(), signal.SIGHUP)
+
+
 @implementer(IPlugin, IPolicyFactory)
 class InWorkerFactory:
     name = "inworker"
@@ -63,6 +70,8 @@ class InWorkerFactory:
                 raise ValueError("this cannot be made in a worker")
             if what == "exiting":
                 os._exit(3)
+            if what == "hanging-up":
+                _hangUpOnce()
         return InWorker(what)
 
 

@@ -24,8 +24,8 @@ from twisted.python.failure import Failure
 
 from twisted_socks5.limits import LocalLedger
 from twisted_socks5.limits.claims import Claim
+from twisted_socks5.service.starting import CannotStart
 from twisted_socks5.service.workers.counting import Gathered
-from twisted_socks5.service.workers.firststart import CannotStart
 from twisted_socks5.service.workers.forwarding import Forwarder, logForwarded
 from twisted_socks5.service.workers.keptalive import FIRST, LONG, MOST, KeptAlive
 from twisted_socks5.service.workers.ledger import (

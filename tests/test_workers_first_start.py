@@ -167,6 +167,51 @@ def test_accountsOfRoot(
     ready(server)
 
 
+def test_accountsOfRootInOneProcess(
+    start: Callable[..., Server],
+    everybodysPython: str,
+    everybodysFolder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    They were readable when privileges had not been given up, which no login has any
+    more: it ends as with workers.
+    """
+    monkeypatch.setenv("PYTHONPATH", str(everybodysFolder))
+    monkeypatch.chdir(everybodysFolder)
+    users = everybodysFolder / "users"
+    users.write_text("user:password\n")
+    users.chmod(0o600)
+    command = [
+        *("-c", "from twisted.scripts.twistd import run; run()", "--nodaemon"),
+        *("--pidfile=", f"--uid={NOBODY}", f"--gid={NOBODY}"),
+        *("socks5", "--auth", f"file:{users}"),
+    ]
+    port = freePort()
+    done = subprocess.run(
+        [everybodysPython, *command, "--port", str(port)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1, done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line == f"socks5: --auth file: {users}: Permission denied"
+    assert "SOCKS5 at" not in done.stdout
+    os.chown(users, NOBODY, NOBODY)
+    start(python=everybodysPython, command=command, started="SOCKS5 at")
+
+
+@pytest.mark.usefixtures("inWorker")
+def test_hangup(start: Callable[..., Server]) -> None:
+    """
+    SIGHUP while the first worker is waited for ends nothing; it is obeyed afterwards.
+    """
+    server = start("--workers", "2", "--policy", "inworker:hanging-up")
+    server.waitForLog("worker 1] the configuration was loaded")
+    ready(server)
+
+
 @pytest.mark.usefixtures("inWorker")
 def test_laterStart(start: Callable[..., Server], tmp_path: Path) -> None:
     """

@@ -25,6 +25,7 @@ from twisted_socks5.interfaces import ILedger
 from twisted_socks5.limits import Admission
 from twisted_socks5.server.factory import SOCKS5ServerFactory
 from twisted_socks5.server.session import State
+from twisted_socks5.service.accounts import ReadableAccounts
 from twisted_socks5.service.change import ServerChange
 from twisted_socks5.service.listeners import Listener, listen
 from twisted_socks5.service.logs import LoggedService, Logs
@@ -219,7 +220,8 @@ def makeServer(
     prepared.plugins.warn()
     reload = Reload(reactor, options.configure)
     server = SOCKS5Service(prepared.factory, listeners, reload, isWorker)
-    for one in (*prepared.services, *metrics):
+    accounts = ReadableAccounts(prepared.checkers)
+    for one in (accounts, *prepared.services, *metrics):
         one.setServiceParent(server)
     change = ServerChange(
         reactor, prepared, listeners, server, listening or reactor, isWorker

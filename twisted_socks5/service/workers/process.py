@@ -25,10 +25,11 @@ from twisted.python.failure import Failure
 from twisted_socks5.addresses import Address
 from twisted_socks5.limits.claims import Claim
 from twisted_socks5.observe.escape import escape
+from twisted_socks5.service.starting import CannotStart
 from twisted_socks5.service.workers.balance import Shares
 from twisted_socks5.service.workers.channel import Channel, join
 from twisted_socks5.service.workers.failures import SharedFailures
-from twisted_socks5.service.workers.firststart import CannotStart, awaitFirstWord
+from twisted_socks5.service.workers.firststart import awaitFirstWord
 from twisted_socks5.service.workers.forwarding import logForwarded
 from twisted_socks5.service.workers.ledger import WorkersAccount, decode, encode
 from twisted_socks5.service.workers.listening import HeldPort

@@ -31,11 +31,11 @@ from twisted_socks5.service.options import SOCKS5Options, fail
 from twisted_socks5.service.quotas import ledgerOf
 from twisted_socks5.service.reload import tellWhatIsWrong
 from twisted_socks5.service.server import SOCKS5Service, makeServer
+from twisted_socks5.service.starting import CannotStart
 from twisted_socks5.service.stopping import StopSignals
 from twisted_socks5.service.workers.balance import Shares
 from twisted_socks5.service.workers.counting import Gathered
 from twisted_socks5.service.workers.failures import SharedFailures
-from twisted_socks5.service.workers.firststart import CannotStart
 from twisted_socks5.service.workers.keptalive import KeptAlive
 from twisted_socks5.service.workers.ledger import WorkersAccount
 from twisted_socks5.service.workers.listening import BindingReactor
@@ -121,24 +121,22 @@ class Supervisor(MultiService):
         @raise CannotStart: The first one cannot serve.
         """
         first, *others = self._kept
+        # It takes a while, in which a signal must not end us; it is obeyed afterwards.
+        self._hangup = signal.signal(
+            signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload)
+        )
         try:
             first.start()
         except CannotStart as end:
             end.tell()
             raise
-        self._reactor.callWhenRunning(self._takeSignals)
+        self._reactor.callWhenRunning(self._signals.take)
         MultiService.startService(self)
         for listener in self._server.listeners:
             listener.tell()
         for kept in others:
             kept.start()
         self.watch.start()
-
-    def _takeSignals(self) -> None:
-        self._signals.take()
-        self._hangup = signal.signal(
-            signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload)
-        )
 
     def _begin(self) -> Deferred[None]:
         self._started += 1
