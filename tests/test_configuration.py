@@ -8,6 +8,7 @@ The configuration file, and what it comes to.
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -492,6 +493,8 @@ def test_checkFails(
         ("[quota]\nfile = 'no/q'", "2: quota.file {path}/no/q: expected a folder"),
         ("[quota]\nfile = 'server.toml'", "server.toml: file is not a database"),
         ("port = 'unix:no/s'", "1: port unix:no/s: {path}/no: No such file"),
+        (f"port = 'unix:{'s' * 120}'", f"{'s' * 120}: AF_UNIX path too long"),
+        ("port = 'tls:no:1'", "1: port tls:no:1: no: No such file"),
         (
             "port = 'unix:server.toml'",
             "1: port unix:server.toml: {path}/server.toml: F",
@@ -556,6 +559,23 @@ def test_checkWarns(
     assert done.value.code == 0
     assert capsys.readouterr().out == (
         f"warning: other users of this host can read {path}; chmod 600 keeps them out\n"
+        "the configuration is right\n"
+    )
+
+
+def test_checkWarnsOfNoAccounts(
+    file: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    Nobody gets in by a file in which nobody is; lines without a colon are no accounts.
+    """
+    (tmp_path / "users").write_text("\nalice\n")
+    (tmp_path / "users").chmod(0o600)
+    with pytest.raises(SystemExit) as done:
+        configured("--check", "--config", file("auth = 'file:users'\nport = 0"))
+    assert done.value.code == 0
+    assert capsys.readouterr().out == (
+        f"warning: {tmp_path}/users has no accounts: nobody is let in\n"
         "the configuration is right\n"
     )
 
@@ -659,6 +679,26 @@ def test_started(
         assert readAll(client) == b"\x05\x02\x01\x00" + failure(2)
     assert "list of processes" not in server.output()
     assert "other users of this host" not in server.output()
+
+
+def test_listenersFromElsewhere(
+    start: Start, file: Callable[[str], str], tmp_path: Path
+) -> None:
+    """
+    The log has where an endpoint was said, when the listener comes and when it goes.
+    """
+    secret = tmp_path / "secret"
+    secret.write_text("tcp:0:interface=127.0.0.3")
+    secret.chmod(0o600)
+    path = file("port = [0, { file = 'secret' }]")
+    server = start("--config", path, port=())
+    told = rf"at 127\.0\.0\.3:\d+ \(that of {path}:1: port\)"
+    assert re.search(f"SOCKS5 {told}", server.output())
+    file("port = 0")
+    server.process.send_signal(signal.SIGHUP)
+    server.waitForLog("the configuration was loaded")
+    assert re.search(f"SOCKS5 no more {told}", server.output())
+    assert secret.read_text() not in server.output()
 
 
 def test_openListener(file: Callable[[str], str]) -> None:

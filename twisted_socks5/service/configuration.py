@@ -50,6 +50,13 @@ class Said:
         return absolute(self.text, self.folder)
 
     @property
+    def shown(self) -> str:
+        """
+        The text, or where it is from if it is not to be shown.
+        """
+        return f"that of {self.where}" if self.isSecret else self.text
+
+    @property
     def isOnCommandLine(self) -> bool:
         """
         Whether other users of this host can see it.

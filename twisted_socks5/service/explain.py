@@ -156,10 +156,7 @@ def _listenerOf(configuration: Configuration, name: str) -> tuple[Access, Addres
     found = [one for one in configuration.listeners if _isMeant(one.endpoint, name)]
     if len(found) == 1:
         return found[0].access, _addressOf(found[0].endpoint, name)
-    texts = (
-        f"that of {one.endpoint.where}" if one.endpoint.isSecret else one.endpoint.text
-        for one in configuration.listeners
-    )
+    texts = (one.endpoint.shown for one in configuration.listeners)
     raise ValueError(
         f"--listener {name}: {'several are meant' if found else 'no such listener'}; "
         f"expected one of {', '.join(texts)}"

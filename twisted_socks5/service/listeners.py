@@ -72,9 +72,9 @@ class Listener:
     @property
     def description(self) -> str:
         """
-        The endpoint, as it was said.
+        The endpoint, as it was said, or where that was.
         """
-        return self.settings.endpoint.text
+        return self.settings.endpoint.shown
 
     @property
     def isReachable(self) -> bool:
@@ -83,7 +83,7 @@ class Listener:
         of its clients by a PROXY header has them elsewhere.
         """
         address = self.address
-        return self.description.startswith("haproxy:") or not (
+        return self.settings.endpoint.text.startswith("haproxy:") or not (
             address.ip is None or address.ip.is_loopback
         )
 

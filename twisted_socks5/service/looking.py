@@ -90,6 +90,21 @@ class _Place:
         return self.address
 
 
+def _checkLength(address: str | bytes) -> None:
+    """
+    See that a path is not longer than one of a UNIX socket can be.  Another kind of
+    socket is not connected to it, whoever listens there.
+
+    @raise OSError: It is longer.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(address)
+        except OSError as error:
+            if error.errno is None:
+                raise
+
+
 class LookingReactor:
     """
     A reactor, but for listening: it only looks whether that could be done.
@@ -151,6 +166,7 @@ class LookingReactor:
         """
         path = os.path.abspath(os.fsdecode(address))
         try:
+            _checkLength(address)
             checkFolder(os.path.dirname(path))
             if os.path.exists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
                 raise FileExistsError(EEXIST, os.strerror(EEXIST), path)
