@@ -10,8 +10,14 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
 
 
 def refused(*arguments: str) -> str:
@@ -62,6 +68,12 @@ def test_portInUse() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         line = refused("--port", str(taken.getsockname()[1]))
     assert "in use" in line
+
+
+def test_socketInUse(start: Callable[..., Server], tmp_path: Path) -> None:
+    start("--port", f"unix:{tmp_path}/socket")
+    line = refused("--port", f"unix:{tmp_path}/socket")
+    assert line.endswith("/socket: another server listens there already")
 
 
 def test_portOfOurOwn() -> None:

@@ -86,6 +86,19 @@ def test_suspended(clock: Clock) -> None:
     assert worker.givenUp == 0
 
 
+def test_hasty(clock: Clock) -> None:
+    """
+    However short the time is, one that has spoken since the last look is kept.
+    """
+    speaks, silent = Watched(), Watched()
+    watch = watching(clock, 0.2, speaks, silent)
+    for _ in range(10):
+        speaks.silence = 0
+        clock.advance(1)
+    assert speaks.givenUp == 0
+    assert silent.givenUp == watch.givenUp == 1
+
+
 def test_never(clock: Clock) -> None:
     worker = Watched()
     watch = watching(clock, 0, worker)

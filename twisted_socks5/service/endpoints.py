@@ -206,6 +206,8 @@ def _tell(error: BaseException | None) -> str:
     """
     if isinstance(error, CannotListenError):
         error = error.socketError
+    if isinstance(error, str):  # of a UNIX socket, whose lock somebody has
+        return "another server listens there already"
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}"

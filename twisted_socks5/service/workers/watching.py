@@ -43,7 +43,8 @@ class Watch:
     Time is what has passed while we have looked ourselves: workers of a machine
     that was suspended, or of a supervisor that was, have done nothing wrong.
 
-    @ivar timeout: For how many seconds a worker may be silent; 0 is for ever.
+    @ivar timeout: For how many seconds a worker may be silent; 0 is for ever.  Less than
+        from one look to the next cannot be told from one that is well.
     @ivar givenUp: How many were given up so far.
     """
 
@@ -77,6 +78,6 @@ class Watch:
             if not worker.isReady:
                 continue
             worker.silence += _EACH
-            if 0 < self.timeout < worker.silence:
+            if self.timeout and worker.silence > max(self.timeout, _EACH):
                 self.givenUp += 1
                 worker.giveUp()
