@@ -197,6 +197,7 @@ def test_accountsOfRootInOneProcess(
     assert done.returncode == 1, done.stdout
     (line,) = done.stderr.splitlines()
     assert line == f"socks5: --auth file: {users}: Permission denied"
+    assert line.removeprefix("socks5: ") in done.stdout  # the log, which a daemon's is
     assert "SOCKS5 at" not in done.stdout
     os.chown(users, NOBODY, NOBODY)
     start(python=everybodysPython, command=command, started="SOCKS5 at")

@@ -92,6 +92,7 @@ class ReadableAccounts(Service):
                 try:
                     _look(said, checker)
                 except ValueError as error:
+                    _log.error("{problem}", problem=str(error))
                     end = CannotStart(str(error))
                     end.tell()
                     raise end from None
