@@ -289,11 +289,6 @@ def test_egress(text: str, egress: object) -> None:
         (ALLOW + "[route.a]\nfirst = []", 4, "the list is empty"),
         (ALLOW + "[route.a]\nfirst = ['a']", 4, "a: it comes back"),
         (ALLOW + "[route.a]\nfirst = ['b']", 4, "b: no such route; expected"),
-        (
-            ALLOW + "[route.a]\nfirst = 'b'\n[route.b]\nbind = 'listener'",
-            4,
-            "b: expected a route that binds one address",
-        ),
         (ALLOW + "[route.office]\nbnd = 5\n", 4, "did you mean bind?"),
         (
             ALLOW + "route = 'a'\nbind = '192.0.2.1'\n[route.a]\nbind = '192.0.2.1'\n",
