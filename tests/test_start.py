@@ -53,6 +53,8 @@ def test_wrongPort(port: str) -> None:
         ("tls:/nonexistent:x", "port x: expected a number"),
         ("tls:/non\\:existent:0", "/non:existent: No such file or directory"),
         ("tls:/dev/null:0", "/dev/null: Not a directory"),
+        ("unix:", "--port unix:: expected a path"),
+        ("haproxy:unix:address=:mode=600", "expected a path"),
         ("systemd:domain=INET:index=0", "systemd has passed no such socket"),
         ("systemd:domain=INET:name=one", "systemd has passed no such socket"),
         ("haproxy:systemd:domain=INET:index=0", "has passed no such socket"),

@@ -152,6 +152,7 @@ def _endpoint(reactor: Any, said: Said) -> Any:
     description = said.resolved
     try:
         _checkNumbers(description)
+        _checkPath(description)
         checkCertificates(description)
         return serverFromString(reactor, _withBacklog(description))
     except LookupError:  # of systemd:, which looks for what was inherited
@@ -189,6 +190,16 @@ def _checkNumbers(description: str) -> None:
     for name, text in numbers:
         if not text.isascii() or not text.isdecimal() or int(text) > 65535:
             raise ValueError(f"{name} {text}: expected a number from 0 to 65535")
+
+
+def _checkPath(description: str) -> None:
+    """
+    Find a UNIX socket without a path, of which the file of its lock would be left.
+
+    @raise ValueError: It is one.
+    """
+    if re.match(r"(?:haproxy:)*unix:(?:address=)?(?::|$)", description):
+        raise ValueError("expected a path")
 
 
 def _withBacklog(description: str) -> str:
