@@ -7,6 +7,7 @@ A name server on loopback that answers as a test tells it to.
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -46,6 +47,7 @@ class DNSServer:
         self._expected: tuple[int, Deferred[None]] | None = None
         self._disconnected: Deferred[None] | None = None
         self._connections: list[Any] = []
+        self._waiting: socket.socket | None = None
 
         factory: Factory[Any] = Factory.forProtocol(
             lambda: dns.DNSProtocol(self, reactor)
@@ -140,10 +142,20 @@ class DNSServer:
         """
         await maybeDeferred(self._tcp.stopListening)
 
+    def jamTCP(self) -> None:
+        """
+        Go on over UDP; over TCP nobody gets connected, nor is refused.
+        """
+        self._tcp.stopReading()
+        self._tcp.socket.listen(0)  # there is room for one who waits
+        self._waiting = socket.create_connection(self.address)
+
     async def stop(self) -> None:
         """
         Free the port.
         """
+        if self._waiting is not None:
+            self._waiting.close()
         self.hangUp()
         await self.whenDisconnected()
         await self._udp.stopListening()

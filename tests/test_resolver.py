@@ -555,6 +555,25 @@ async def test_aServerThatHangsUpOverTCP(
 
 
 @inReactor
+async def test_aServerThatCannotBeConnectedToInTime(
+    server: DNSServer, makeResolver: MakeResolver
+) -> None:
+    """
+    The next one is asked; without one, the look-up has taken too long.
+    """
+    server.has("a.example", *[f"192.0.2.{n}" for n in range(100)])
+    server.jamTCP()
+    second = DNSServer(reactor)
+    second.has("a.example", "198.51.100.1")
+    one = "options timeout:1 attempts:1"
+    both = makeResolver(server.address, second.address, resolvConf=one)
+    assert list(await both.resolve("a.example")) == ips("198.51.100.1")
+    with pytest.raises(TimedOut):
+        await makeResolver(server.address, resolvConf=one).resolve("a.example")
+    await second.stop()
+
+
+@inReactor
 async def test_theSameNameTwiceIsAskedForOnce(
     server: DNSServer, makeResolver: MakeResolver
 ) -> None:

@@ -18,9 +18,9 @@ import socket
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.names import dns
@@ -205,6 +205,8 @@ async def _exchangeOverTCP(
         await _connect(reactor, server, exchange, interface)
     except (ConnectError, ReplyError) as problem:
         raise _unusable(str(problem)) from None
+    except ConnectingCancelledError:  # as endpoints call it, and time-outs do not
+        raise CancelledError from None
     try:
         return await exchange.response
     finally:
