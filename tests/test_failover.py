@@ -11,7 +11,9 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import Clock
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -29,6 +31,7 @@ from twisted_socks5.errors import (
 from twisted_socks5.interfaces import IOutbound, IRoute, IWatchedOutbound
 from twisted_socks5.routes.failover import FailoverRoute
 from twisted_socks5.routes.leastused import LeastUsedRoute
+from twisted_socks5.routes.throughproxy import ThroughProxy
 
 TARGET = Address("example.org", 443)
 
@@ -77,6 +80,33 @@ def outcome(ways: list[Way], method: str) -> Any:
 
 
 METHODS = pytest.mark.parametrize("method", ["connect", "listen", "datagrams"])
+
+
+@implementer(IStreamClientEndpoint)
+class Nowhere:
+    """
+    Never connects.
+    """
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        return Deferred()
+
+
+@METHODS
+def test_cancelling(method: str) -> None:
+    """
+    A way that was given up has not failed: none is tried after it.
+    """
+    reactor: Any = Clock()
+    next = Way("next")
+    route: Any = FailoverRoute([ThroughProxy(reactor, Nowhere()), next])
+    arguments = (check,) if method == "datagrams" else (TARGET, check)
+    opening = Deferred.fromCoroutine(getattr(route, method)(*arguments))
+    opening.cancel()
+    found: list[Any] = []
+    opening.addErrback(lambda failure: found.append(failure.type))
+    assert (found, next.asked) == ([CancelledError], [])
+    assert reactor.getDelayedCalls() == []
 
 
 @METHODS

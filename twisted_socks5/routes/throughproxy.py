@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.endpoints import clientFromString
-from twisted.internet.error import MessageLengthError
+from twisted.internet.error import ConnectingCancelledError, MessageLengthError
 from twisted.internet.interfaces import (
     IProtocol,
     IReactorTime,
@@ -82,11 +82,14 @@ async def _asked(asking: Awaitable[_Result]) -> _Result:
     the client's, who is told of a general failure.
 
     @raise ReplyError: What to tell the client.
+    @raise CancelledError: Nobody wants to know any more.
     """
     try:
         return await asking
     except (ReplyError, CancelledError):
         raise
+    except ConnectingCancelledError:  # as endpoints call it; nothing has failed
+        raise CancelledError from None
     except SOCKSError as error:
         raise GeneralFailure(str(error)) from error
     except Exception as error:  # as various as endpoints are
