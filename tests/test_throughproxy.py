@@ -653,6 +653,8 @@ def test_option(
         ("socks5:tcp\\:127.0.0.1\\:1:user=a", "passwordFile"),
         ("socks5:tcp\\:127.0.0.1\\:1:user=a:passwordFile=/nowhere", "No such file"),
         ("socks5:tcp\\:127.0.0.1\\:1:timeout=soon", "soon"),
+        ("socks5:tcp\\:127.0.0.1\\:1:timeout=-1", "timeout -1: expected a number"),
+        ("socks5:tcp\\:127.0.0.1\\:1:timeout=nan", "timeout nan: expected a number"),
     ],
 )
 def test_mistakes(route: str, words: str) -> None:

@@ -439,6 +439,11 @@ def routeFromArguments(
         methods = authenticatorsFromArguments(reactor, **offered)
     except OSError as error:
         raise ValueError(str(error)) from None
+    seconds = float(timeout)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(
+            f"timeout {timeout}: expected a number of seconds, more than 0"
+        )
     return ThroughProxy(
-        reactor, clientFromString(reactor, proxy), *methods, timeout=float(timeout)
+        reactor, clientFromString(reactor, proxy), *methods, timeout=seconds
     )
