@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from twisted.internet.testing import MemoryReactorClock
 
 from tests.conversation import (
     GREET,
@@ -29,6 +30,7 @@ from tests.conversation import (
     readAll,
     readExactly,
 )
+from twisted_socks5.limits import Admission
 from twisted_socks5.policy.routesfile import Proxied
 from twisted_socks5.service.configfile import (
     DEFAULT_ROUTE,
@@ -209,6 +211,28 @@ def test_textsFromElsewhere(
     auth = configured("--config", path).access.auth
     assert [one.text for one in auth] == ["memory:a:b", "memory:c:d"]
     assert "memory" not in repr(auth)
+
+
+def test_refusalsDoNotShowEndpointsFromElsewhere(
+    file: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Who is over a limit of a listener reads, and logs tell, which listener that is.
+    """
+    monkeypatch.setenv("TEST_ENDPOINT", "tcp:7:interface=127.0.0.1")
+    path = file(
+        """
+        [[listener]]
+        endpoint = { env = "TEST_ENDPOINT" }
+        [listener.limit]
+        sessions = 1
+        """
+    )
+    (listener,) = configured("--config", path).listeners
+    admission = listener.admissionOf(Admission(MemoryReactorClock()))
+    (claim,) = admission.claimsOfAll()
+    assert claim.reason.startswith("over limit.sessions of listener that of ")
+    assert "tcp" not in claim.reason
 
 
 def test_textsOfTablesFromElsewhere(

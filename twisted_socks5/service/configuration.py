@@ -115,7 +115,7 @@ class ListenerSettings:
         """
         if self.limits is None:
             return server
-        return server.within(f"listener {self.endpoint.text}", self.limits)
+        return server.within(f"listener {self.endpoint.shown}", self.limits)
 
 
 @attrs.frozen
