@@ -528,6 +528,8 @@ def test_checkFails(
             "interface = '192.0.2.1'",
             "1: interface tcp:1080:interface=192.0.2.1: Cannot",
         ),
+        # There is no such address; with the name of an interface it could be one.
+        (r"port = 'tcp6:1:interface=fe80\:\:5\:3%lo'", "Cannot assign"),
         ("port = 'tcp:1'", "1: port tcp:1: anybody could use this proxy from other"),
         ("metrics = 'unix:no/s'", "1: metrics unix:no/s: {path}/no: No such file"),
     ],

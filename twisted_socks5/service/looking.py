@@ -105,6 +105,21 @@ def _checkLength(address: str | bytes) -> None:
                 raise
 
 
+def _socketName(interface: str, port: int) -> tuple[Any, ...]:
+    """
+    What to bind for a port, with the number of the network interface that an address
+    may have the name of behind it, such as C{fe80::1%eth0}.
+
+    @raise OSError: There is no such network interface.
+    """
+    if "%" not in interface:
+        return interface, port
+    found = socket.getaddrinfo(
+        interface, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+    )
+    return found[0][4]
+
+
 class LookingReactor:
     """
     A reactor, but for listening: it only looks whether that could be done.
@@ -131,7 +146,7 @@ class LookingReactor:
         try:
             with socket.socket(family, socket.SOCK_STREAM) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((interface, port))
+                probe.bind(_socketName(interface, port))
         except OSError as error:
             if error.errno != EADDRINUSE:
                 raise CannotListenError(interface, port, error) from None
