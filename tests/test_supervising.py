@@ -16,9 +16,9 @@ from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone
+from twisted.internet.error import ConnectionDone, ProcessDone
 from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import ILogObserver, Logger, LogLevel, LogPublisher, capturedLogs
 from twisted.python.failure import Failure
 
@@ -314,6 +314,7 @@ class Full(MemoryReactorClock):
         self.most = most
         self.attempts = 0
         self.started: list[Any] = []
+        self.channels: list[Any] = []
 
     def spawnProcess(
         self, protocol: Any, *args: object, childFDs: dict[int, Any], **kwargs: object
@@ -327,14 +328,15 @@ class Full(MemoryReactorClock):
         self.started.append(protocol)
         protocol.makeConnection(SimpleNamespace(pipes={2: errors}, pid=1))
 
-    def adoptStreamConnection(self, *args: object) -> None:
+    def adoptStreamConnection(self, number: int, family: int, factory: Any) -> None:
         """
         Nothing is said.
         """
+        self.channels.append(factory.buildProtocol(None))
 
 
-def supervisorOf(reactor: Any) -> Supervisor:
-    ledger = LocalLedger(reactor.seconds)
+def supervisorOf(reactor: Any, ledger: LocalLedger | None = None) -> Supervisor:
+    ledger = ledger or LocalLedger(reactor.seconds)
     factory = SimpleNamespace(timeouts=Timeouts(), throttle=None)
     server: Any = SimpleNamespace(listeners=[], factory=factory)
     return Supervisor(reactor, 1, [], server, BindingReactor(reactor), ledger)
@@ -361,6 +363,38 @@ def test_noMoreProcesses() -> None:
     assert reactor.attempts == 3
     told = [event for event in events if event["log_level"] is LogLevel.error]
     assert [event["number"] for event in told] == [2, 3]
+
+
+@pytest.mark.parametrize("isLostFirst", [False, True])
+def test_toldBeforeTheEnd(isLostFirst: bool) -> None:
+    """
+    What a worker had told before it ended is counted even if that is read later; then
+    nothing of it is, and nothing of another one is given back.
+    """
+    reactor = Full(1)
+    ledger = LocalLedger(reactor.seconds)
+    supervisor = supervisorOf(reactor, ledger)
+    supervisor.startService()
+    (first,), (channel,) = supervisor.workers, reactor.channels
+    channel.makeConnection(StringTransport())
+    other, claims = WorkersAccount(ledger), [claim(limit=3)]
+    assert other.admit(claims) == -1
+    for _ in range(2):
+        assert channel.admit(encode(claims)) == {"refused": -1}
+    if not isLostFirst:
+        first.processEnded(Failure(ProcessDone(0)))
+    channel.release(encode(claims))
+    assert channel.compare(7) == {"mean": 7}
+    assert channel.admit(encode(claims)) == {"refused": -1}
+    assert other.admit(claims) == 0
+    channel.connectionLost(Failure(ConnectionDone()))
+    if isLostFirst:  # its sessions may live still
+        assert other.admit(claims) == 0
+        first.processEnded(Failure(ProcessDone(0)))
+    assert [other.admit(claims) for _ in range(3)] == [-1, -1, 0]
+    assert first.shares.told(2, 3) == 3
+    supervisor.stopService()
+    reactor.advance(MOST)
 
 
 def test_noProcessAtAll() -> None:

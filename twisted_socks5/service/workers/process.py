@@ -106,6 +106,7 @@ class WorkerProcess(ProcessProtocol):
         self.silence = 0.0
         self._isKilled = False
         self._isGivenUp = False
+        self._isLost = False
 
     def start(
         self,
@@ -277,8 +278,6 @@ class WorkerProcess(ProcessProtocol):
         It has ended, and all that it had written was read.
         """
         self.isReady = False
-        self._account.close()
-        self.shares.forget(self.number)
         self._errors.end()
         status: Any = reason.value
         if self._isGivenUp:
@@ -300,6 +299,23 @@ class WorkerProcess(ProcessProtocol):
         else:
             _log.info("worker {number} has ended", number=self.number)
         self.ended.callback(None)
+        self._settle()
+
+    def lost(self) -> None:
+        """
+        All that it had told was heard.
+        """
+        self._isLost = True
+        self._settle()
+
+    def _settle(self) -> None:
+        """
+        Count it no more: its sessions have ended with it, and what it has told before
+        that, which may be read later, has been counted.
+        """
+        if self._isLost and self.ended.called:
+            self._account.close()
+            self.shares.forget(self.number)
 
 
 class _Answers(Channel):
@@ -377,6 +393,7 @@ class _Answers(Channel):
         """
         Channel.connectionLost(self, reason)
         self.transport = None
+        self._worker.lost()
 
 
 class _Errors(LineReceiver):
