@@ -345,6 +345,7 @@ def test_strangeFolders() -> None:
             "udp.replies: expected address or any, not 'all'",
         ),
         ("[quota]\nfile = 3", 2, "quota.file: expected a text, not 3"),
+        (f"[timeout]\nidle = {'9' * 400}", 2, "timeout.idle: must be 0 or more, not 9"),
         (
             "[limit]\nbandwidth = -1",
             2,

@@ -14,6 +14,7 @@ from decimal import Decimal
 from ipaddress import IPv4Address, ip_address
 from os.path import join
 from secrets import randbelow
+from sys import float_info
 from typing import Any
 
 import attrs
@@ -24,12 +25,12 @@ _BROADCAST = IPv4Address("255.255.255.255")
 
 
 def _nonNegative(instance: object, field: attrs.Attribute[Any], value: float) -> None:
-    if not 0 <= value < float("inf"):
+    if not 0 <= value <= float_info.max:
         raise ValueError(f"must be 0 or more, not {value}")
 
 
 def _positive(instance: object, field: attrs.Attribute[Any], value: float) -> None:
-    if not 0 < value < float("inf"):
+    if not 0 < value <= float_info.max:
         raise ValueError(f"must be more than 0, not {value}")
 
 
