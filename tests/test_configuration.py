@@ -590,6 +590,14 @@ def test_checkWarns(
     )
 
 
+@pytest.mark.parametrize("endpoint", ["tcp:0:127.0.0.1:9", "tcp6:0:9", "tcp6:0"])
+def test_backlogWithoutName(file: Callable[[str], str], endpoint: str) -> None:
+    path = file(f"auth = 'memory:a:b'\nport = '{endpoint}'")
+    with pytest.raises(SystemExit) as done:
+        configured("--check", "--config", path)
+    assert done.value.code == 0
+
+
 def test_checkWarnsOfNoAccounts(
     file: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -614,6 +622,7 @@ def test_checkWarnsOfNoAccounts(
         ("1080", "'haproxy:tcp:1080'"),
         ("'tcp:1080'", "1080"),
         ("'tcp6:1080'", "'tcp6:1080:interface=\\:\\:1'"),
+        ("'tcp6:1080:50'", "'tcp6:1080:9:\\:\\:1'"),
         ("'tcp:1080:127.0.0.1'", "'ssl:1080:interface=127.0.0.1'"),
         ("'mtls:1080:privateKey=k'", "'tcp:port=1080'"),
         ("'unix:a'", "'unix:address=a:mode=600'"),

@@ -26,11 +26,17 @@ from zope.interface import directlyProvides, implementer, providedBy
 
 from twisted_socks5.service.certificates import checkCertificates
 from twisted_socks5.service.configuration import Said
+from twisted_socks5.service.plugins import parsePlugin
 
 _BACKLOG = 1024
 """
 How many clients may wait to be accepted.  With Twisted's 50 a burst of them has
 some wait for a second, until they try again.
+"""
+
+_PLACE_OF_BACKLOG = {"tcp": 2, "tcp6": 1}
+"""
+How many of Twisted's arguments without a name are before that of the backlog.
 """
 
 
@@ -206,9 +212,13 @@ def _withBacklog(description: str) -> str:
     """
     A TCP endpoint with our backlog, where it says nothing of one.
     """
-    if re.match("(haproxy:)?tcp6?:", description) and "backlog=" not in description:
-        return f"{description}:backlog={_BACKLOG}"
-    return description
+    kind, positional, keyword = parsePlugin(description)
+    while kind == "haproxy" and positional:
+        kind, *positional = positional
+    place = _PLACE_OF_BACKLOG.get(kind)
+    if place is None or len(positional) > place or "backlog" in keyword:
+        return description
+    return f"{description}:backlog={_BACKLOG}"
 
 
 def _tell(error: BaseException | None) -> str:

@@ -24,7 +24,7 @@ Where a TCP endpoint listens that says nothing of it.
 
 _POSITIONS = {
     "tcp": ("port", "interface"),
-    "tcp6": ("port", "interface"),
+    "tcp6": ("port", "backlog", "interface"),
     "ssl": ("port", "privateKey", "certKey", "sslmethod", "interface"),
     "mtls": ("port",),
     "unix": ("address",),
