@@ -31,6 +31,18 @@ if TYPE_CHECKING:
 
 CLIENTS = ("--authenticator", "certificate")
 
+SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 class Authority:
     """
@@ -42,9 +54,9 @@ class Authority:
         self.key = newKey()
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self.serverKey = newKey()
-        certificate = self.build(self.name, self.key).add_extension(
-            x509.BasicConstraints(True, None), True
-        )
+        certificate = self.build(self.name, self.key)
+        certificate = certificate.add_extension(x509.BasicConstraints(True, None), True)
+        certificate = certificate.add_extension(SIGNS, True)
         self.save(certificate, f"{name}.pem")
 
     def build(
@@ -59,6 +71,9 @@ class Authority:
         @param end: The day that it is valid until.
         """
         now = datetime.now(UTC)
+        # Python 3.13 accepts none that do not say whose key is whose.
+        ours = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        its = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -67,6 +82,8 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now + timedelta(begin))
             .not_valid_after(now + timedelta(end))
+            .add_extension(ours, False)
+            .add_extension(its, False)
         )
 
     def save(self, builder: x509.CertificateBuilder, file: str) -> None:
