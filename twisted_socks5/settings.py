@@ -38,9 +38,9 @@ _MOST = 10**18
 
 
 def _upToMost(instance: object, field: attrs.Attribute[Any], value: int) -> None:
-    _nonNegative(instance, field, value)
     if value > _MOST:
         raise ValueError(f"expected {_MOST} at most; 0 is without limit")
+    _nonNegative(instance, field, value)
 
 
 def _oneOf(*choices: str) -> Callable[[object, attrs.Attribute[Any], str], None]:
