@@ -22,11 +22,12 @@ import pytest
 from pytest_twisted import blockon
 from twisted.internet.defer import Deferred
 
+from tests.configuring import file
 from tests.everybody import everybodysFolder, everybodysPython
 from tests.kdc import Realm, served
 from tests.loopback import Place, openSockets
 
-__all__ = ["everybodysFolder", "everybodysPython"]
+__all__ = ["everybodysFolder", "everybodysPython", "file"]
 
 # Whoever runs the tests in the background has it ignored, which all that they start
 # would inherit.

@@ -203,6 +203,15 @@ def deaf() -> Iterator[socket.socket]:
             one.close()
 
 
+def freePort(host: str = "127.0.0.1") -> int:
+    """
+    A port that nobody listens at.
+    """
+    with socket.create_server((host, 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
 def freePorts(count: int) -> int:
     """
     The first of some ports in a row that nothing is bound to.

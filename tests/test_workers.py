@@ -12,10 +12,8 @@ import re
 import resource
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +32,7 @@ from tests.conversation import (
     tunnel,
 )
 from tests.everybody import NOBODY
+from tests.steadyclients import steadyClients
 from tests.test_start import refused
 from tests.test_stop import assertCarries, waitUntilClosed
 
@@ -388,37 +387,15 @@ def test_reloadUnderLoad(
     server = start("--workers", "2", "--config", str(path))
     ready(server)
     stays = tunnel(server, listener)
-    isOver = threading.Event()
-
-    def work() -> int:
-        served = 0
-        while not isOver.is_set():
-            with server.connect() as client:
-                client.sendall(GREET + connectTo(listener.getsockname()[1]))
-                assert readExactly(client, 12)[:4] == b"\x05\x00\x05\x00"
-            served += 1
-        return served
-
-    def accept() -> None:
-        while not isOver.is_set():
-            listener.accept()[0].close()
-
-    with ThreadPoolExecutor(4) as pool:
-        pool.submit(accept)
-        working = [pool.submit(work) for _ in range(3)]
-        try:
-            for turn in range(1, 6):
-                path.write_text(right.format(20 + turn))
-                server.process.send_signal(signal.SIGHUP)
-                server.waitForLog("the configuration was loaded", 2 * turn)
-                path.write_text("no such key")
-                server.process.send_signal(signal.SIGHUP)
-                server.waitForLog("the old configuration stays in force", turn)
-                assertCarries(*stays)
-        finally:
-            isOver.set()
-            socket.create_connection(listener.getsockname(), 10).close()
-        assert all(each.result() for each in working)
+    with steadyClients(server, listener, 3):
+        for turn in range(1, 6):
+            path.write_text(right.format(20 + turn))
+            server.process.send_signal(signal.SIGHUP)
+            server.waitForLog("the configuration was loaded", 2 * turn)
+            path.write_text("no such key")
+            server.process.send_signal(signal.SIGHUP)
+            server.waitForLog("the old configuration stays in force", turn)
+            assertCarries(*stays)
     server.defects = 5
     for end in stays:
         end.close()

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import TWIST, twistdIn
+from tests.conversation import freePort
 from tests.everybody import NOBODY
 from tests.test_start import refused
 from tests.test_workers import ready
@@ -38,12 +39,6 @@ What is told, by what goes wrong.
 """
 
 
-def freePort() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
-        port: int = listening.getsockname()[1]
-        return port
-
-
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *command], capture_output=True, text=True, timeout=60
@@ -53,6 +48,26 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 def isListening(port: int) -> bool:
     with closing(socket.socket()) as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def assertUnreadable(python: str, command: list[str], users: Path) -> str:
+    """
+    A server does not start, and tells in one line that it cannot read its accounts.
+
+    @return: What it has logged, which is all that is left of what a daemon tells.
+    """
+    port = freePort()
+    done = subprocess.run(
+        [python, *command, "--port", str(port)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1, done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line == f"socks5: --auth file: {users}: Permission denied"
+    assert not isListening(port)
+    return done.stdout
 
 
 @pytest.mark.parametrize(
@@ -151,17 +166,7 @@ def test_accountsOfRoot(
         *("--pidfile=", f"--rundir={folder}", f"--uid={NOBODY}", f"--gid={NOBODY}"),
         *("socks5", "--workers", "2", "--auth", f"file:{users}"),
     ]
-    port = freePort()
-    done = subprocess.run(
-        [everybodysPython, *command, "--port", str(port)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 1, done.stdout
-    (line,) = done.stderr.splitlines()
-    assert line == f"socks5: --auth file: {users}: Permission denied"
-    assert not isListening(port)
+    assertUnreadable(everybodysPython, command, users)
     os.chown(users, NOBODY, NOBODY)
     server = start(python=everybodysPython, command=command, started="SOCKS5 at")
     ready(server)
@@ -187,18 +192,9 @@ def test_accountsOfRootInOneProcess(
         *("--pidfile=", f"--uid={NOBODY}", f"--gid={NOBODY}"),
         *("socks5", "--auth", f"file:{users}"),
     ]
-    port = freePort()
-    done = subprocess.run(
-        [everybodysPython, *command, "--port", str(port)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 1, done.stdout
-    (line,) = done.stderr.splitlines()
-    assert line == f"socks5: --auth file: {users}: Permission denied"
-    assert line.removeprefix("socks5: ") in done.stdout  # the log, which a daemon's is
-    assert "SOCKS5 at" not in done.stdout
+    log = assertUnreadable(everybodysPython, command, users)
+    assert f"--auth file: {users}: Permission denied" in log
+    assert "SOCKS5 at" not in log
     os.chown(users, NOBODY, NOBODY)
     start(python=everybodysPython, command=command, started="SOCKS5 at")
 

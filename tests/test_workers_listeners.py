@@ -11,13 +11,12 @@ import os
 import signal
 import socket
 import stat
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.conversation import GREET, connectTo, readExactly, tunnel
+from tests.conversation import freePort, tunnel
+from tests.steadyclients import steadyClients
 from tests.test_stop import assertCarries
 from tests.test_workers import ready, serving, tunnels
 
@@ -31,12 +30,6 @@ FIRST = "tcp:0:interface=127.0.0.1"
 
 def configuration(*endpoints: str) -> str:
     return "".join(f"[[listener]]\nendpoint = '{each}'\n" for each in endpoints)
-
-
-def freePort(host: str) -> int:
-    with socket.create_server((host, 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 def hangUp(server: Server, said: str = "the configuration was loaded") -> None:
@@ -165,34 +158,12 @@ def test_whileClientsCome(
     path.write_text(configuration(FIRST))
     server = start("--workers", "2", "--config", str(path), port=())
     ready(server)
-    isOver = threading.Event()
-
-    def work() -> int:
-        served = 0
-        while not isOver.is_set():
-            with server.connect() as client:
-                client.sendall(GREET + connectTo(listener.getsockname()[1]))
-                assert readExactly(client, 12)[:4] == b"\x05\x00\x05\x00"
-            served += 1
-        return served
-
-    def accept() -> None:
-        while not isOver.is_set():
-            listener.accept()[0].close()
-
-    with ThreadPoolExecutor(3) as pool:
-        pool.submit(accept)
-        working = [pool.submit(work) for _ in range(2)]
-        try:
-            for _ in range(3):
-                other = f"tcp:{freePort('127.0.0.81')}:interface=127.0.0.81"
-                for endpoints in ((other, FIRST), (FIRST,)):
-                    path.write_text(configuration(*endpoints))
-                    hangUp(server)
-        finally:
-            isOver.set()
-            socket.create_connection(listener.getsockname(), 10).close()
-        assert all(each.result() for each in working)
+    with steadyClients(server, listener, 2):
+        for _ in range(3):
+            other = f"tcp:{freePort('127.0.0.81')}:interface=127.0.0.81"
+            for endpoints in ((other, FIRST), (FIRST,)):
+                path.write_text(configuration(*endpoints))
+                hangUp(server)
 
 
 def test_oneIsStuck(start: Start, listener: socket.socket, tmp_path: Path) -> None:

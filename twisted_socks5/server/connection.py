@@ -8,6 +8,7 @@ closed.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ connection is closed, whatever it still sends.
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
-class ClientConnection(Protocol):
+class ClientConnection(Protocol, ABC):
     """
     A client's connection, whatever is said on it.
 
@@ -74,37 +75,37 @@ class ClientConnection(Protocol):
 
     # -- the conversation, which is for others to hold ------------------------------
 
+    @abstractmethod
     def openSession(self, client: Address, listener: Address) -> Session:
         """
         Take down who has connected.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     async def serve(self) -> None:
         """
         Begun when the first bytes came, and cancelled when the connection ends.
 
         @raise Exception: L{failed} is told.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def served(self, result: None) -> None:
         """
         The conversation is over.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def failed(self, failure: Failure) -> None:
         """
         It is over, since something was wrong.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def handshakeExpired(self) -> None:
         """
         The client has not said in time what it wants.
         """
-        raise NotImplementedError
 
     # -- its beginning ----------------------------------------------------------
 
